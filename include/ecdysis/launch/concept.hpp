@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: BSL-1.0
+#ifndef ECDYSIS_LAUNCH_CONCEPT_HPP
+#define ECDYSIS_LAUNCH_CONCEPT_HPP
+
+#include <ecdysis/error.hpp>
+#include <ecdysis/os/fd.hpp>
+#include <ecdysis/os/process.hpp>
+
+#include <concepts>
+#include <functional>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace ecdysis::launch {
+
+/// What to start. All that it borrows is needed only until `done` is called.
+struct request
+{
+    std::string program;                        ///< an absolute path, symlinks not resolved
+    std::vector<std::string> arguments;         ///< argv, argv[0] included
+    std::vector<std::string> environment;       ///< NAME=value, all of it
+    os::borrowed_fd directory;                  ///< the working directory
+    std::span<os::borrowed_fd const> inherited; ///< become the child's 3, 4, 5 …; all other numbers are closed
+    std::span<int const> blocked;               ///< the signals that start blocked; all others are unblocked and default
+};
+
+/// A started child, not yet reaped.
+struct process
+{
+    os::process_id pid = os::process_id::none;
+    os::owned_fd pidfd; ///< empty if the child was reaped by somebody else before it could be opened
+};
+
+/// What a policy of the axis `launch` must offer: starting the child's program with exactly the descriptors named.
+///
+/// | expression                | result      | meaning                                                          |
+/// | ------------------------- | ----------- | ---------------------------------------------------------------- |
+/// | `l.start(request, done)`  | void        | calls `done(ec, process)` once, inline or later; an exec that fails is an error here (ENOENT, EACCES, …), EBADF and EMFILE too |
+/// | `l.kill(process, signal, ec)` | void    | one that has ended already is no error                           |
+/// | `l.reap(process, ec)`     | exit_status | after its pidfd became readable; takes this child's status and no other's |
+template <class T>
+concept Policy = requires(T& l, request const& r, std::function<void(error_code, process)> done, process const& p, int signal, error_code& ec) {
+    { l.start(r, done) } -> std::same_as<void>;
+    { l.kill(p, signal, ec) } -> std::same_as<void>;
+    { l.reap(p, ec) } -> std::same_as<os::exit_status>;
+};
+
+} // namespace ecdysis::launch
+
+#endif

@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: BSL-1.0
+#ifndef ECDYSIS_NOTIFY_CONCEPT_HPP
+#define ECDYSIS_NOTIFY_CONCEPT_HPP
+
+#include <ecdysis/error.hpp>
+#include <ecdysis/os/fd.hpp>
+#include <ecdysis/os/process.hpp>
+
+#include <chrono>
+#include <concepts>
+#include <string_view>
+
+namespace ecdysis::notify {
+
+/// What happens, as a service manager would hear it.
+struct step
+{
+    enum class kind {
+        ready,        ///< the first generation serves
+        reloading,    ///< an upgrade begins
+        handing_over, ///< `child` is the main process from now on, and ready
+        failed,       ///< the upgrade failed, this generation serves on; `status` says why
+        stopping,     ///< the service stops
+        status,       ///< only words: `status`
+        extend,       ///< starting, reloading or stopping takes up to `extra` longer
+        watchdog,     ///< this process is alive
+    };
+    kind what = kind::status;
+    std::string_view status{};                     ///< for people, one line; empty: none
+    os::process_id child = os::process_id::none;   ///< for handing_over
+    std::chrono::microseconds extra{};             ///< for extend
+};
+
+/// What a policy of the axis `notify` must offer: telling the service manager what happens. Nothing waits.
+///
+/// | expression           | result   | meaning                                                                   |
+/// | -------------------- | -------- | ------------------------------------------------------------------------- |
+/// | `n.check(ec)`        | void     | an error if the manager cannot be told at all; asked before ready         |
+/// | `n.send(step, ec)`   | void     | one message; `resource_unavailable_try_again` if the manager's queue is full |
+/// | `n.barrier(ec)`      | owned_fd | readable once the manager has worked through all sent so far; empty: nothing to wait for |
+/// | `n.supervised()`     | bool     | a manager watches this process: a child must not go on as heir            |
+template <class T>
+concept Policy = requires(T& n, T const& c, step const& s, error_code& ec) {
+    { c.check(ec) } -> std::same_as<void>;
+    { n.send(s, ec) } -> std::same_as<void>;
+    { n.barrier(ec) } -> std::same_as<os::owned_fd>;
+    { c.supervised() } noexcept -> std::same_as<bool>;
+};
+
+} // namespace ecdysis::notify
+
+#endif

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: BSL-1.0
+#ifndef ECDYSIS_OS_PROCESS_HPP
+#define ECDYSIS_OS_PROCESS_HPP
+
+#include <ecdysis/os/call.hpp>
+#include <ecdysis/os/fd.hpp>
+
+#include <signal.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+#include <string>
+
+namespace ecdysis::os {
+
+/// A process id as a type of its own.
+enum class process_id : pid_t { none = -1 };
+
+[[nodiscard]] constexpr pid_t number(process_id pid) noexcept { return static_cast<pid_t>(pid); }
+
+[[nodiscard]] inline process_id this_process() noexcept { return process_id{::getpid()}; }
+[[nodiscard]] inline process_id parent_process() noexcept { return process_id{::getppid()}; }
+
+/// How a process ended, as far as it can be known.
+struct exit_status
+{
+    enum class kind {
+        unknown, ///< somebody else reaped it (a host that waits for all its children, or ignores SIGCHLD)
+        exited,  ///< `value` is its exit status
+        killed,  ///< `value` is the signal
+    };
+
+    kind how = kind::unknown;
+    int value = 0;
+
+    friend bool operator==(exit_status const&, exit_status const&) = default;
+
+    /// "exit status 3", "killed by signal 9 (Killed)", or "ended, its status was taken by another wait".
+    [[nodiscard]] std::string text() const
+    {
+        switch (how) {
+        case kind::exited:
+            return "exit status " + std::to_string(value);
+        case kind::killed:
+            return "killed by signal " + std::to_string(value) + " (" + signal_name(value) + ")";
+        case kind::unknown:
+            break;
+        }
+        return "ended, its status was taken by another wait";
+    }
+
+private:
+    static std::string signal_name(int number)
+    {
+        // Not strsignal(): its buffer is shared between threads in old libcs (strsignal(3)).
+        char const* name = ::sigdescr_np(number);
+        return name != nullptr ? name : "unknown signal";
+    }
+};
+
+/// A descriptor that becomes readable when `pid` ends (Linux 5.3, pidfd_open(2)); close-on-exec.
+[[nodiscard]] inline owned_fd open_pidfd(process_id pid, error_code& ec) noexcept
+{
+    return owned_fd{static_cast<int>(call(ec, [&] { return ::syscall(SYS_pidfd_open, number(pid), 0U); }))};
+}
+
+/// Sends a signal to the process behind `pidfd`; one that has ended already is no error.
+inline void send_signal(borrowed_fd pidfd, int signal, error_code& ec) noexcept
+{
+    call(ec, [&] { return ::syscall(SYS_pidfd_send_signal, pidfd.get(), signal, nullptr, 0U); });
+    if (ec == boost::system::errc::no_such_process)
+        ec.clear();
+}
+
+/// Takes the status of an ended child, and only its own. Never waits: a child that still runs
+/// gives `resource_unavailable_try_again`. ECHILD is `exit_status::kind::unknown`, not an error.
+[[nodiscard]] inline exit_status reap(borrowed_fd pidfd, error_code& ec) noexcept
+{
+    ::siginfo_t info{};
+    call(ec, [&] { return ::waitid(P_PIDFD, static_cast<id_t>(pidfd.get()), &info, WEXITED | WNOHANG); });
+    if (ec == boost::system::errc::no_child_process)
+        ec.clear();
+    else if (!ec && info.si_pid == 0)
+        ec = make_error_code(boost::system::errc::resource_unavailable_try_again);
+    else if (!ec && info.si_code == CLD_EXITED)
+        return {exit_status::kind::exited, info.si_status};
+    else if (!ec)
+        return {exit_status::kind::killed, info.si_status};
+    return {};
+}
+
+} // namespace ecdysis::os
+
+#endif
