@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: BSL-1.0
+#ifndef ECDYSIS_OUTCOME_HPP
+#define ECDYSIS_OUTCOME_HPP
+
+#include <ecdysis/error.hpp>
+
+#include <functional>
+#include <optional>
+#include <utility>
+
+namespace ecdysis {
+
+/// What a wait of the host will give: it becomes known once, and one waiter at a time hears of it.
+/// Used with the lock of the io policy held.
+template <class T>
+class outcome
+{
+public:
+    using value_type = T;
+    struct result
+    {
+        error_code ec;
+        T value;
+    };
+
+    [[nodiscard]] bool known() const noexcept { return result_.has_value(); }
+    [[nodiscard]] result const& get() const { return *result_; }
+
+    /// The first word counts; later ones are ignored.
+    void set(error_code ec, T value = {})
+    {
+        if (result_)
+            return;
+        result_ = result{ec, std::move(value)};
+        if (auto const waiter = std::exchange(waiter_, nullptr))
+            waiter();
+    }
+
+    /// Makes it unknown again, for an operation that can be started again.
+    void clear() noexcept { result_.reset(); }
+
+    [[nodiscard]] bool awaited() const noexcept { return static_cast<bool>(waiter_); }
+    /// `waiter` is called once, from `set`.
+    void await(std::function<void()> waiter) { waiter_ = std::move(waiter); }
+    void forget_waiter() noexcept { waiter_ = nullptr; }
+
+private:
+    std::optional<result> result_;
+    std::function<void()> waiter_;
+};
+
+} // namespace ecdysis
+
+#endif
