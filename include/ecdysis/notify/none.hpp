@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: BSL-1.0
+#ifndef ECDYSIS_NOTIFY_NONE_HPP
+#define ECDYSIS_NOTIFY_NONE_HPP
+
+#include <ecdysis/notify/concept.hpp>
+
+#include <type_traits>
+
+namespace ecdysis::notify {
+
+/// No service manager: nothing is told to anybody. For services under a container's init, runit, tini
+/// or a shell. An empty type that makes no system call; no call fails or throws, and all of them
+/// may be made from several threads at once.
+struct none
+{
+    /// Clears `ec`: there is nobody who could not be told.
+    void check(error_code& ec) const noexcept { ec.clear(); }
+
+    /// Sends nothing; clears `ec`.
+    void send(step const& /*what*/, error_code& ec) noexcept { ec.clear(); }
+
+    /// Gives no descriptor: there is nothing to wait for. Clears `ec`.
+    [[nodiscard]] os::owned_fd barrier(error_code& ec) noexcept
+    {
+        ec.clear();
+        return {};
+    }
+
+    /// Always false.
+    [[nodiscard]] static constexpr bool supervised() noexcept { return false; }
+};
+
+static_assert(Policy<none>, "notify::none must offer all that notify/concept.hpp asks for");
+static_assert(std::is_empty_v<none>, "notify::none must cost nothing: give it no members");
+
+} // namespace ecdysis::notify
+
+#endif
