@@ -5,6 +5,7 @@
 #include <boost/test/unit_test.hpp>
 
 #include <type_traits>
+#include <utility>
 
 namespace notify = ecdysis::notify;
 
