@@ -10,6 +10,10 @@
 
 namespace ecdysis {
 
+/// The value of an outcome that has none but its error code.
+struct nothing
+{};
+
 /// What a wait of the host will give: it becomes known once, and one waiter at a time hears of it.
 /// Used with the lock of the io policy held.
 template <class T>

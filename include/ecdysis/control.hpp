@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: BSL-1.0
+#ifndef ECDYSIS_CONTROL_HPP
+#define ECDYSIS_CONTROL_HPP
+
+#include <ecdysis/exit.hpp>
+#include <ecdysis/io/concept.hpp>
+#include <ecdysis/listener.hpp>
+#include <ecdysis/os/call.hpp>
+#include <ecdysis/os/fd.hpp>
+#include <ecdysis/os/unix_path.hpp>
+
+#include <sys/socket.h>
+
+#include <array>
+#include <functional>
+#include <list>
+#include <string>
+#include <utility>
+
+namespace ecdysis {
+
+/// What a trigger asks for.
+enum class request { upgrade, stop, partial_stop };
+
+[[nodiscard]] constexpr char const* name(request what) noexcept
+{
+    switch (what) {
+    case request::upgrade: return "upgrade";
+    case request::stop: return "stop";
+    case request::partial_stop: return "partial stop";
+    }
+    return "";
+}
+
+/// Whoever asked, waiting to be told how it ended. Empty for a signal.
+class requester
+{
+public:
+    requester() = default;
+    explicit requester(std::function<void(std::string const&)> told) : told_{std::move(told)} {}
+    explicit requester(os::owned_fd connection) : connection_{std::move(connection)} {}
+
+    [[nodiscard]] explicit operator bool() const noexcept { return connection_ || told_; }
+
+    /// One line, once; never waits. A client that does not read finds it in its socket, or is gone.
+    void answer(std::string const& line)
+    {
+        if (auto const told = std::exchange(told_, nullptr))
+            told(line);
+        if (!connection_)
+            return;
+        auto const text = line + "\n";
+        ::send(connection_.get(), text.data(), text.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+        // What the client has said is read first: closing with it unread would turn the answer's end into ECONNRESET.
+        std::array<char, 4096> unread;
+        for (int i = 0; i < 16 && ::recv(connection_.get(), unread.data(), unread.size(), MSG_DONTWAIT) > 0; ++i) {}
+        connection_.reset();
+    }
+
+private:
+    os::owned_fd connection_;
+    std::function<void(std::string const&)> told_;
+};
+
+/// The control sockets: each means one request, and to connect is to ask. Nothing a client sends is looked at.
+template <class Io>
+class control_server
+{
+public:
+    using asked = std::function<void(request, trigger, requester)>;
+
+    struct door
+    {
+        request what;
+        address where;
+        os::owned_fd socket;
+        os::file_identity path{};
+        typename Io::handle watch{};
+    };
+
+    /// Opens the door that `where` names, or takes the parent's. Throws `error`.
+    void open(request what, std::string const& where, os::owned_fd inherited, os::file_identity path)
+    {
+        address const at{where};
+        listen_options const only_us{.mode = 0600};
+        if (inherited) {
+            sockets::verify(inherited, socket_kind::unix_stream, at, only_us);
+        } else {
+            inherited = sockets::open(socket_kind::unix_stream, at, only_us);
+            path = sockets::bind(inherited, socket_kind::unix_stream, at, only_us);
+            sockets::listen(inherited, socket_kind::unix_stream, at, only_us);
+        }
+        doors_.push_back({what, at, std::move(inherited), path, {}});
+    }
+
+    /// Clients that came before wait in the queue.
+    void start(Io& io, asked tell, error_code& ec)
+    {
+        tell_ = std::move(tell);
+        for (auto& door : doors_)
+            if (watch(io, door, ec); ec)
+                return;
+    }
+
+    /// A child answers from now on: the sockets go, their paths stay.
+    void hand_over() noexcept { doors_.clear(); }
+
+    /// The path with that identity goes: no child took the socket over.
+    void unlink(os::file_identity path) noexcept
+    {
+        for (auto const& door : doors_)
+            if (door.path == path)
+                os::unlink_if_same(door.where.path(), path);
+    }
+
+    /// Nobody answers from now on.
+    void close() noexcept
+    {
+        for (auto const& door : doors_)
+            unlink(door.path);
+        doors_.clear();
+    }
+
+    [[nodiscard]] std::list<door> const& doors() const noexcept { return doors_; }
+
+private:
+    void watch(Io& io, door& door, error_code& ec)
+    {
+        door.watch = io.watch(door.socket, [this, &io, &door] { accept(io, door); }, ec);
+    }
+
+    void accept(Io& io, door& door)
+    {
+        os::owned_fd connection{::accept4(door.socket.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK)};
+        if (!connection) {
+            // No descriptor or no memory is free: the client waits in the queue, and we do not spin on it.
+            if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)
+                door.watch = io.at(io::clock::now() + std::chrono::milliseconds{100}, [this, &io, &door] {
+                    error_code ignored;
+                    watch(io, door, ignored);
+                });
+            return;
+        }
+        ::ucred peer{};
+        ::socklen_t size = sizeof peer;
+        bool const known = ::getsockopt(connection.get(), SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0;
+        trigger const by{.from = trigger::source::control, .peer = os::process_id{peer.pid}};
+        if (!known || (peer.uid != 0 && peer.uid != ::geteuid())) {
+            requester{std::move(connection)}.answer("failed reason=\"uid " + std::to_string(peer.uid) +
+                                                    " may not ask; only root and uid " + std::to_string(::geteuid()) +
+                                                    " may\"");
+            return;
+        }
+        tell_(door.what, by, requester{std::move(connection)});
+    }
+
+    // A list, for a door must stay where it is while it is watched.
+    std::list<door> doors_;
+    asked tell_;
+};
+
+} // namespace ecdysis
+
+#endif

@@ -1,0 +1,572 @@
+// SPDX-License-Identifier: BSL-1.0
+#ifndef ECDYSIS_GENERATION_HPP
+#define ECDYSIS_GENERATION_HPP
+
+#include <ecdysis/control.hpp>
+#include <ecdysis/drain.hpp>
+#include <ecdysis/error.hpp>
+#include <ecdysis/event.hpp>
+#include <ecdysis/exit.hpp>
+#include <ecdysis/handoff/child_side.hpp>
+#include <ecdysis/handoff/parent_side.hpp>
+#include <ecdysis/inventory.hpp>
+#include <ecdysis/launch/program.hpp>
+#include <ecdysis/options.hpp>
+#include <ecdysis/outcome.hpp>
+#include <ecdysis/pid_file.hpp>
+
+#include <algorithm>
+#include <atomic>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace ecdysis {
+
+/// At most one upgrader lives in a process: signals, the variable and the parent's role are the process's own.
+class only_upgrader
+{
+public:
+    only_upgrader()
+    {
+        if (exists().exchange(true))
+            throw error{errc::second_upgrader, "construct an upgrader"};
+    }
+    only_upgrader(only_upgrader const&) = delete;
+    only_upgrader& operator=(only_upgrader const&) = delete;
+    ~only_upgrader() { exists() = false; }
+
+private:
+    static std::atomic<bool>& exists() noexcept
+    {
+        static std::atomic<bool> flag{false};
+        return flag;
+    }
+};
+
+/// One process in the line: what `upgrader` is the facade of. It joins the two sides of the protocol with what
+/// concerns the whole process: descriptors, triggers, the pid file, exits and the drain.
+///
+/// Every member is called with the lock of the io policy held, but for the constructor and the destructor.
+template <class Io, class Notify, class Transport, class Launch>
+class generation
+{
+public:
+    using io_policy = Io;
+    using transport_policy = Transport;
+    using handle = typename Io::handle;
+
+    struct policy_set
+    {
+        Io io;
+        [[no_unique_address]] Notify notify;
+        [[no_unique_address]] Transport transport;
+        [[no_unique_address]] Launch launch;
+    };
+
+    generation(policy_set chosen, ecdysis::options options)
+        : policies{std::move(chosen)}, options_{std::move(options)},
+          parent_side_{*this, launch::program{options_.program, options_.arguments}}
+    {
+        auto const hold = policies.io.lock();
+        if (auto const variable = handoff::take_variable()) {
+            child_side_.emplace(*this, *variable);
+            tell(events::inherited{child_side_->inheritance().size(), child_side_->parent()});
+            try {
+                set_up();
+            } catch (std::exception const& e) {
+                fail(e.what());
+                throw;
+            }
+        } else {
+            set_up();
+        }
+    }
+    generation(generation const&) = delete;
+    generation& operator=(generation const&) = delete;
+
+    ~generation()
+    {
+        auto const hold = policies.io.lock();
+        close();
+        child_side_.reset();
+    }
+
+    // ---- what the host does
+
+    [[nodiscard]] unsigned number() const noexcept { return child_side_ ? child_side_->number() : 0; }
+    [[nodiscard]] std::shared_ptr<open_connections> const& connections() const noexcept { return connections_; }
+    [[nodiscard]] ecdysis::inventory<Io>& inventory() noexcept { return inventory_; }
+    [[nodiscard]] os::owned_fd take_parent_channel() noexcept { return std::move(parent_channel_); }
+    [[nodiscard]] os::owned_fd take_child_channel() noexcept { return std::move(child_channel_); }
+
+    [[nodiscard]] std::shared_ptr<typename Io::source> claim_or_open(socket_kind kind, address const& where,
+                                                                     listen_options const& options)
+    {
+        check_claiming(sockets::describe(kind, where));
+        return inventory_.claim_or_open(policies.io, connections_, kind, where, options, inheritance(), accepting_);
+    }
+
+    [[nodiscard]] std::vector<std::shared_ptr<typename Io::source>>
+    claim_or_open_shards(socket_kind kind, address const& where, std::size_t count, listen_options options)
+    {
+        check_claiming(sockets::describe(kind, where));
+        return inventory_.claim_or_open_shards(policies.io, connections_, kind, where, count, std::move(options),
+                                               inheritance(), accepting_);
+    }
+
+    [[nodiscard]] std::optional<handed_over_file> claim(std::string const& name)
+    {
+        check_claiming(name);
+        auto* const from = inheritance();
+        auto taken = from != nullptr ? from->take(handoff::descriptor_kind::connection, name)
+                                     : handoff::inheritance::descriptor{};
+        if (!taken.fd)
+            return {};
+        return handed_over_file{std::move(taken.fd), std::move(taken.record.bytes)};
+    }
+
+    /// What the parent hands over by name and nobody has claimed yet.
+    [[nodiscard]] std::vector<std::string> unclaimed_files()
+    {
+        std::vector<std::string> result;
+        if (auto* const from = inheritance())
+            for (auto const& one : from->all())
+                if (one.record.kind == handoff::descriptor_kind::connection && !one.claimed)
+                    result.push_back(one.record.name);
+        return result;
+    }
+
+    [[nodiscard]] std::optional<inherited_state> state(std::string const& name)
+    {
+        return inventory_.take_state(name, accepting_);
+    }
+
+    [[nodiscard]] outcome<nothing>& begin_ready()
+    {
+        if (ready_begun_ || ready_.known())
+            return ready_;
+        ready_begun_ = true;
+        try {
+            error_code ec;
+            policies.notify.check(ec);
+            if (ec)
+                throw error{ec, "tell the service manager"};
+            if (pid_file_)
+                pid_file_.check();
+            if (!child_side_)
+                first_ready();
+            else
+                child_side_->ready();
+        } catch (error const& e) {
+            warn(e.what());
+            if (child_side_)
+                fail(e.what());
+            ready_.set(e.code());
+        }
+        return ready_;
+    }
+
+    [[nodiscard]] outcome<exit>& begin_wait()
+    {
+        if (child_side_ && !serving_ && child_side_->may_accept()) {
+            serving_ = true;
+            began_serving_ = io::clock::now();
+            child_side_->serves();
+            tell(events::serving{});
+        }
+        return exit_;
+    }
+
+    [[nodiscard]] outcome<std::size_t>& begin_drain(std::chrono::milliseconds deadline)
+    {
+        if (draining_ || drained_.known())
+            return drained_;
+        draining_ = true;
+        announce_draining();
+        auto& io = policies.io;
+        connections_->watch([this] { policies.io.post([this] { check_drained(); }); });
+        auto const now = io::clock::now();
+        drain_deadline_ = io.at(now + deadline, [this] { finish_drain(); });
+        if (options_.idle_grace < deadline)
+            close_idle_ = io.at(now + options_.idle_grace, [this] {
+                tell(events::closing_idle{connections_->count()});
+                connections_->begin_closing_idle();
+            });
+        check_drained();
+        return drained_;
+    }
+
+    void ask(request what, trigger by, requester who)
+    {
+        if (what == request::upgrade) {
+            if (!serving_ && !retired_ && leaving_.empty()) { // else the machine says the same
+                tell(events::refused{by, errc::not_serving});
+                who.answer("failed reason=\"not serving\"");
+                return;
+            }
+            return parent_side_.upgrade(by, std::move(who));
+        }
+        if (who)
+            stop_requesters_.push_back(std::move(who));
+        if (leaving_.empty())
+            leaving_.push_back({what == request::stop ? exit::kind::stopped : exit::kind::partially_stopped, by});
+        stop();
+    }
+
+    void fail(std::string const& why)
+    {
+        if (child_side_)
+            child_side_->fail(why);
+    }
+
+    // ---- what the two sides of the protocol need
+
+    policy_set policies;
+
+    [[nodiscard]] ecdysis::options const& options() const noexcept { return options_; }
+
+    void tell(event::variant what)
+    {
+        if (options_.observer)
+            options_.observer(event{std::chrono::system_clock::now(), std::chrono::steady_clock::now(), number(),
+                                    os::this_process(), during(), std::move(what)});
+    }
+    void warn(std::string what) { tell(events::warning{std::move(what)}); }
+
+    void notify_manager(notify::step const& what)
+    {
+        error_code ec;
+        policies.notify.send(what, ec);
+        if (ec)
+            warn("tell the service manager: " + ec.message());
+    }
+
+    [[nodiscard]] handoff::bequest bequeath(os::owned_fd& channel, bool& state_filled)
+    {
+        auto result = inventory_.bequeath(state_filled);
+        using kind = handoff::descriptor_kind;
+        for (auto const& door : control_.doors())
+            result.add({.kind = kind::control,
+                        .name = door_name(door.what, door.where),
+                        .bytes = {},
+                        .device = door.path.device,
+                        .inode = door.path.inode},
+                       door.socket);
+        if (pid_file_.file())
+            result.add({.kind = kind::pid_file, .name = pid_file_.path(), .bytes = {}}, pid_file_.file());
+        if (options_.channel) {
+            auto [ours, theirs] = make_channel();
+            channel = std::move(ours);
+            auto const kept = std::make_shared<os::owned_fd>(std::move(theirs));
+            result.add({.kind = kind::channel, .name = "channel", .bytes = {}}, *kept, kept);
+        }
+        if (result.records.size() > handoff::max_descriptors)
+            throw error{errc::descriptor_limit, "hand over " + std::to_string(result.records.size()) + " descriptors"};
+        return result;
+    }
+
+    void fill_late_state() { inventory_.fill_late_state(); }
+    void undo_state() noexcept { inventory_.undo_state(); }
+
+    void take_pid_file_back()
+    {
+        if (!pid_file_ || pid_file_.is_ours())
+            return;
+        try {
+            pid_file_.write();
+        } catch (error const& e) {
+            warn(e.what());
+        }
+    }
+
+    /// The parent's end: a child serves.
+    void retire(std::vector<handoff::record> const& records, std::vector<bool> const& claims, os::owned_fd channel,
+                trigger by)
+    {
+        retired_ = true;
+        serving_ = false;
+        child_channel_ = std::move(channel);
+        inventory_.end_claimed(records, claims);
+        close_doors(records, claims);
+        exit_.set({}, {exit::kind::upgraded, by});
+        connections_->begin_draining();
+    }
+
+    /// Accepting ends, and nobody follows.
+    void begin_stop()
+    {
+        if (leaving_.empty())
+            leaving_.push_back({exit::kind::stopped, {.from = trigger::source::parent}});
+        auto const& why = leaving_.front();
+        serving_ = false;
+        tell(events::stopping{why});
+        if (why.why == exit::kind::stopped && owns_service())
+            notify_manager({.what = notify::step::kind::stopping, .status = "stopping"});
+        inventory_.end_for_stop(owns_service());
+        ready_.set(errc::stopped);
+        exit_.set({}, why);
+        if (why.why == exit::kind::partially_stopped)
+            answer_stop_requesters();
+        connections_->begin_draining();
+    }
+
+    void end_drain()
+    {
+        if (draining_)
+            finish_drain();
+        else
+            drain_is_over_ = true;
+    }
+
+    /// The child's commit: this generation may accept.
+    void take_over()
+    {
+        if (auto* const from = inheritance())
+            from->close_unclaimed([this](std::string const& name) { tell(events::unclaimed{name}); });
+        accepting_ = true;
+        inventory_.open([this](std::string what) { warn(std::move(what)); });
+        if (pid_file_ && child_side_)
+            take_pid_file_back();
+        error_code ec;
+        control_.start(
+            policies.io,
+            [this](request what, trigger by, requester who) { ask(what, by, std::move(who)); }, ec);
+        if (ec)
+            warn("watch the control sockets: " + ec.message());
+        ready_.set({});
+    }
+
+    void give_up(error_code why, std::string const& text)
+    {
+        warn(text);
+        ready_.set(why);
+        exit_.set(why);
+    }
+
+private:
+    void set_up()
+    {
+        for (auto const& [what, where] : {std::pair{request::upgrade, options_.control.upgrade},
+                                          std::pair{request::stop, options_.control.stop},
+                                          std::pair{request::partial_stop, options_.control.partial_stop}})
+            if (!where.empty())
+                open_door(what, where);
+        if (!options_.pid_file.empty()) {
+            auto const path = std::filesystem::absolute(options_.pid_file).string();
+            pid_file_ = pid_file{path, take(handoff::descriptor_kind::pid_file, path).fd};
+        }
+        parent_channel_ = take(handoff::descriptor_kind::channel, "channel").fd;
+        if (auto* const from = inheritance())
+            inventory_.inherit_state(*from);
+        install_signals();
+        error_code ec;
+        if (child_side_)
+            child_side_->watch(ec);
+        if (ec)
+            throw error{ec, "watch the parent"};
+    }
+
+    void first_ready()
+    {
+        if (pid_file_)
+            pid_file_.write();
+        notify_manager({.what = notify::step::kind::ready, .status = "generation 0 serving"});
+        serving_ = true;
+        began_serving_ = io::clock::now();
+        take_over();
+        tell(events::serving{});
+    }
+
+    // ---- triggers
+
+    void install_signals()
+    {
+        std::vector<int> all;
+        for (auto const* some : {&options_.upgrade_on, &options_.stop_on, &options_.partial_stop_on})
+            all.insert(all.end(), some->begin(), some->end());
+        if (all.empty())
+            return;
+        error_code ec;
+        signals_ = policies.io.signals(all, [this](int signal) { on_signal(signal); }, ec);
+        if (ec)
+            throw error{ec, "handle the signals that were named"};
+    }
+
+    void on_signal(int signal)
+    {
+        trigger const by{.from = trigger::source::signal, .signal = signal};
+        auto const is_in = [signal](std::vector<int> const& some) { return std::ranges::find(some, signal) != some.end(); };
+        if (is_in(options_.stop_on))
+            return ask(request::stop, by, {});
+        if (is_in(options_.partial_stop_on))
+            return ask(request::partial_stop, by, {});
+        auto const earliest = std::max(began_serving_, parent_side_.last_ended()) + options_.signal_interval;
+        if (!serving_ || parent_side_.upgrading() || io::clock::now() >= earliest)
+            return ask(request::upgrade, by, {});
+        // Sooner than is good: all that come until then are one.
+        signal_delay_ = policies.io.at(earliest, [this, by] { ask(request::upgrade, by, {}); });
+    }
+
+    void stop()
+    {
+        if (child_side_ && !child_side_->given_up() && !serving_ && !retired_ && !exit_.known())
+            child_side_->stop();
+        else
+            parent_side_.stop();
+    }
+
+    // ---- the drain
+
+    void announce_draining()
+    {
+        tell(events::draining{connections_->count()});
+        connections_->begin_draining();
+    }
+
+    void check_drained()
+    {
+        if (draining_ && (connections_->count() == 0 || drain_is_over_))
+            finish_drain();
+    }
+
+    void finish_drain()
+    {
+        if (drained_.known())
+            return;
+        auto const left = connections_->count();
+        tell(events::drained{left});
+        close();
+        drained_.set({}, left);
+    }
+
+    /// Lets everything go, once: what still arrives is the next generation's, or nobody's.
+    void close()
+    {
+        connections_->unwatch();
+        drain_deadline_ = {};
+        close_idle_ = {};
+        signal_delay_ = {};
+        signals_ = {};
+        inventory_.close(owns_service());
+        if (owns_service()) {
+            control_.close();
+            pid_file_.remove_if_ours();
+        } else {
+            control_.hand_over();
+        }
+        parent_side_.forget_child();
+        answer_stop_requesters();
+    }
+
+    /// No other generation serves or will: paths, control sockets and the pid file end with this one.
+    [[nodiscard]] bool owns_service() const noexcept
+    {
+        return !retired_ && !parent_side_.has_committed_child() && (!child_side_ || accepting_);
+    }
+
+    void answer_stop_requesters()
+    {
+        for (auto& who : std::exchange(stop_requesters_, {}))
+            who.answer(std::string{"ok exit="} + (leaving_.front().why == exit::kind::stopped ? "stopped" : "partially-stopped") +
+                       " connections=" + std::to_string(connections_->count()));
+    }
+
+    // ---- means
+
+    [[nodiscard]] handoff::inheritance* inheritance() noexcept
+    {
+        return child_side_ && !accepting_ ? &child_side_->inheritance() : nullptr;
+    }
+
+    [[nodiscard]] handoff::inheritance::descriptor take(handoff::descriptor_kind kind, std::string const& name)
+    {
+        auto* const from = inheritance();
+        return from != nullptr ? from->take(kind, name) : handoff::inheritance::descriptor{};
+    }
+
+    void check_claiming(std::string const& what) const
+    {
+        if (child_side_ && !accepting_ && !child_side_->claiming())
+            throw error{errc::too_late, "claim " + what};
+        if (retired_ || !leaving_.empty())
+            throw error{errc::not_serving, "claim " + what};
+    }
+
+    [[nodiscard]] static std::string door_name(request what, address const& where)
+    {
+        return std::string{name(what)} + " " + where.text();
+    }
+
+    void open_door(request what, std::string const& where)
+    {
+        auto inherited = take(handoff::descriptor_kind::control, door_name(what, address{where}));
+        os::file_identity const path{inherited.record.device, inherited.record.inode};
+        control_.open(what, where, std::move(inherited.fd), path);
+    }
+
+    /// A door that the child claimed is the child's; the path of one that it did not goes with us.
+    void close_doors(std::vector<handoff::record> const& records, std::vector<bool> const& claims)
+    {
+        for (std::size_t i = 0; i != records.size(); ++i)
+            if (records[i].kind == handoff::descriptor_kind::control && !claims[i])
+                control_.unlink({records[i].device, records[i].inode});
+        control_.hand_over();
+    }
+
+    [[nodiscard]] static std::pair<os::owned_fd, os::owned_fd> make_channel()
+    {
+        int pair[2];
+        error_code ec;
+        os::call(ec, [&] { return ::socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair); });
+        if (ec)
+            throw error{ec, "make the channel"};
+        return {os::owned_fd{pair[0]}, os::owned_fd{pair[1]}};
+    }
+
+    [[nodiscard]] phase during() const noexcept
+    {
+        if (retired_ || !leaving_.empty())
+            return phase::draining;
+        if (!accepting_)
+            return phase::starting;
+        return parent_side_.during();
+    }
+
+    only_upgrader only_;
+    ecdysis::options options_;
+    std::shared_ptr<open_connections> connections_ = std::make_shared<open_connections>();
+    ecdysis::inventory<Io> inventory_;
+    control_server<Io> control_;
+    pid_file pid_file_;
+    os::owned_fd parent_channel_;
+    os::owned_fd child_channel_;
+
+    bool ready_begun_ = false;
+    bool accepting_ = false;     ///< committed, or the first generation is ready
+    bool serving_ = false;       ///< and has said so; upgrades can be asked for
+    bool retired_ = false;
+    bool draining_ = false;
+    bool drain_is_over_ = false; ///< told before the drain began
+    std::vector<exit> leaving_;  ///< the stop that was asked for, if any
+    std::vector<requester> stop_requesters_;
+    io::clock::time_point began_serving_{};
+
+    outcome<nothing> ready_;
+    outcome<exit> exit_;
+    outcome<std::size_t> drained_;
+
+    handle signals_;
+    handle signal_delay_;
+    handle drain_deadline_;
+    handle close_idle_;
+
+    std::optional<handoff::child_side<generation>> child_side_;
+    handoff::parent_side<generation> parent_side_;
+};
+
+} // namespace ecdysis
+
+#endif

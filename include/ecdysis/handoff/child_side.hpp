@@ -1,0 +1,357 @@
+// SPDX-License-Identifier: BSL-1.0
+#ifndef ECDYSIS_HANDOFF_CHILD_SIDE_HPP
+#define ECDYSIS_HANDOFF_CHILD_SIDE_HPP
+
+#include <ecdysis/event.hpp>
+#include <ecdysis/handoff/child.hpp>
+#include <ecdysis/handoff/inheritance.hpp>
+#include <ecdysis/handoff/wire.hpp>
+#include <ecdysis/io/concept.hpp>
+#include <ecdysis/transport/concept.hpp>
+
+#include <poll.h>
+#include <stdlib.h>
+
+#include <chrono>
+#include <deque>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace ecdysis::handoff {
+
+/// Takes ECDYSIS_HANDOFF out of the environment, so that it does not leak to the service's own children.
+/// Not safe while another thread uses the environment.
+[[nodiscard]] inline std::optional<std::string> take_variable()
+{
+    char const* const value = ::getenv("ECDYSIS_HANDOFF");
+    if (value == nullptr)
+        return {};
+    std::string text = value;
+    ::unsetenv("ECDYSIS_HANDOFF");
+    return text;
+}
+
+/// Drives the child's machine. Its constructor is the one place that reads the handoff in line, with a deadline;
+/// afterwards everything runs through the io policy, with its lock held.
+template <class Generation>
+class child_side
+{
+    using transport_policy = typename Generation::transport_policy;
+    using end = typename transport_policy::end;
+    using handle = typename Generation::io_policy::handle;
+    using state = child::state;
+    using occurrence = child::event; // "event" is what an observer is told
+    using action = child::action;
+
+public:
+    /// Receives the whole handoff. Throws `error` (condition::bad_handoff), having told the parent why where it
+    /// still could.
+    child_side(Generation& generation, std::string const& variable)
+        : generation_{generation}, machine_{!generation.policies.notify.supervised()}
+    {
+        adopt(variable);
+        receive();
+        received_ = true;
+    }
+    child_side(child_side const&) = delete;
+    child_side& operator=(child_side const&) = delete;
+
+    /// A host that goes before it was ready says so, with what it said last.
+    ~child_side()
+    {
+        if (machine_.now() == state::starting || machine_.now() == state::waiting)
+            say_failed("ended before it was committed");
+    }
+
+    [[nodiscard]] unsigned number() const noexcept { return number_; }
+    [[nodiscard]] os::process_id parent() const noexcept { return parent_; }
+    [[nodiscard]] handoff::inheritance& inheritance() noexcept { return inheritance_; }
+
+    [[nodiscard]] bool may_accept() const noexcept { return machine_.may_accept(); }
+    /// Descriptors can be claimed.
+    [[nodiscard]] bool claiming() const noexcept { return machine_.now() == state::starting; }
+    [[nodiscard]] bool given_up() const noexcept { return machine_.now() == state::given_up; }
+
+    /// From now on the parent is heard through the io policy.
+    void watch(error_code& ec)
+    {
+        auto& io = generation_.policies.io;
+        parent_watch_ = io.watch(parent_fd_, [this] { parent_ended(); }, ec);
+        if (!ec)
+            frame_watch_ = io.watch(end_->fd(), [this] { read_some(); }, ec);
+    }
+
+    void ready() { feed(occurrence::host_ready); }
+    void serves() { feed(occurrence::host_serves); }
+    void stop() { feed(occurrence::stop); }
+    void fail(std::string_view why)
+    {
+        words_ = why;
+        feed(occurrence::host_failed);
+    }
+
+private:
+    void adopt(std::string const& variable)
+    {
+        // Before anything else, so that the parent cannot have been replaced by whoever gets orphans.
+        error_code ec;
+        auto const parent = os::parent_process();
+        parent_fd_ = os::open_pidfd(parent, ec);
+        if (ec)
+            throw error{ec, "watch the parent, pid " + std::to_string(os::number(parent))};
+        parent_ = parent;
+
+        auto const space = variable.find(' ');
+        auto const transport = variable.substr(0, space);
+        if (space == variable.npos || transport.empty())
+            throw error{errc::handoff_variable, "read ECDYSIS_HANDOFF=\"" + variable + "\""};
+        if (transport != transport_policy::name)
+            throw error{errc::transport_mismatch, "take over by " + std::string{transport_policy::name} +
+                                                      " from a parent that hands over by " + transport};
+        end_ = generation_.policies.transport.adopt(std::string_view{variable}.substr(space + 1), ec);
+        if (ec) {
+            end_.reset();
+            throw error{ec, "take over by ECDYSIS_HANDOFF=\"" + variable + "\""};
+        }
+    }
+
+    // ---- the handoff, in line
+
+    void receive()
+    {
+        auto const deadline = io::clock::now() + generation_.options().handoff_timeout;
+        feed(occurrence::began);
+        while (machine_.now() == state::receiving) {
+            ::pollfd ready[] = {{end_->fd().get(), POLLIN, 0}, {parent_fd_.get(), POLLIN, 0}};
+            auto const left = std::chrono::ceil<std::chrono::milliseconds>(deadline - io::clock::now()).count();
+            error_code ec;
+            // A deadline that is near is asked again: EINTR starts the wait anew with what is left.
+            int const count = ::poll(ready, 2, left > 0 ? static_cast<int>(left) : 0);
+            if (count < 0 && errno != EINTR)
+                throw error{os::last_error(), "wait for the handoff"};
+            if (count == 0) {
+                blame(errc::handoff_timeout, "receive the handoff from pid " + std::to_string(os::number(parent_)));
+                feed(occurrence::deadline);
+            } else if (count > 0 && ready[0].revents != 0) {
+                read_one([this](occurrence what) { feed(what); });
+            } else if (count > 0) {
+                feed(occurrence::parent_ended);
+            }
+        }
+        if (machine_.now() == state::given_up) {
+            blame(errc::parent_gone, "receive the handoff from pid " + std::to_string(os::number(parent_)));
+            throw error{why_, blame_};
+        }
+    }
+
+    // ---- events
+
+    void feed(occurrence what)
+    {
+        pending_.push_back(what);
+        if (feeding_)
+            return;
+        feeding_ = true;
+        while (!pending_.empty()) {
+            auto const next = pending_.front();
+            pending_.pop_front();
+            for (auto const todo : machine_.on(next))
+                perform(todo);
+        }
+        feeding_ = false;
+    }
+
+    void perform(action todo)
+    {
+        switch (todo) {
+        case action::ask: return send(more{os::this_process()});
+        case action::send_ready: return send(handoff::ready{inheritance_.claims()});
+        case action::send_fail: return say_failed(words_);
+        case action::send_serving: return send(handoff::serving{});
+        case action::take_over: return generation_.take_over();
+        case action::become_heir:
+            generation_.tell(events::heir{parent_});
+            return generation_.take_over();
+        case action::give_up:
+            blame(errc::parent_gone, "wait for the parent, pid " + std::to_string(os::number(parent_)));
+            say_failed(blame_);
+            if (received_) // otherwise the constructor throws
+                generation_.give_up(why_, blame_);
+            return;
+        case action::stop: return generation_.begin_stop();
+        case action::read_rest: return read_rest();
+        case action::close_handoff:
+            frame_watch_ = {};
+            parent_watch_ = {};
+            end_.reset();
+            parent_fd_.reset();
+            return;
+        }
+    }
+
+    void parent_ended()
+    {
+        parent_watch_ = {};
+        feed(occurrence::parent_ended);
+    }
+
+    void read_some()
+    {
+        for (int i = 0; i != 16 && end_; ++i)
+            if (!read_one([this](occurrence what) { feed(what); }))
+                return;
+    }
+
+    /// Called while an event is worked off: what is read queues behind it.
+    void read_rest()
+    {
+        for (int i = 0; i != 256 && end_; ++i)
+            if (!read_one([this](occurrence what) { pending_.push_back(what); }))
+                break;
+        frame_watch_ = {};
+        pending_.push_back(occurrence::nothing_left);
+    }
+
+    template <class Tell>
+    bool read_one(Tell&& tell)
+    {
+        std::array<std::byte, max_frame> buffer;
+        std::vector<os::owned_fd> fds;
+        error_code ec;
+        auto const got = end_->receive(buffer, fds, ec);
+        if (!ec && got.what == transport::received::kind::again)
+            return false;
+        if (!ec && got.what == transport::received::kind::closed) {
+            frame_watch_ = {};
+            if (machine_.now() == state::receiving)
+                blame(errc::handoff_closed, "receive the handoff from pid " + std::to_string(os::number(parent_)));
+            tell(occurrence::closed);
+            return false;
+        }
+        frame said;
+        if (!ec)
+            said = decode(std::span{buffer}.first(got.size), ec);
+        if (ec) {
+            blame(ec, "read the handoff");
+            frame_watch_ = {};
+            tell(occurrence::garbage);
+            return false;
+        }
+        if (auto const meaning = interpret(said, fds))
+            tell(*meaning);
+        return true;
+    }
+
+    [[nodiscard]] std::optional<occurrence> interpret(frame& said, std::vector<os::owned_fd>& fds)
+    {
+        if (auto const* greeting = std::get_if<hello>(&said))
+            return check(*greeting);
+        if (auto* list = std::get_if<descriptors>(&said)) {
+            if (!said_hello_ || list->records.size() != fds.size())
+                return nonsense("descriptors");
+            for (std::size_t i = 0; i != fds.size(); ++i)
+                inheritance_.add(std::move(list->records[i]), std::move(fds[i]));
+            return occurrence::frame;
+        }
+        if (std::holds_alternative<handoff::end>(said))
+            return said_hello_ ? occurrence::end : nonsense("end");
+        if (std::holds_alternative<handoff::commit>(said))
+            return occurrence::commit;
+        if (std::holds_alternative<handoff::stop>(said))
+            return occurrence::stop_frame;
+        if (std::holds_alternative<unknown>(said)) {
+            // Of a later version. While it hands over, it awaits our asking all the same.
+            if (machine_.now() == state::receiving)
+                return occurrence::frame;
+            return {};
+        }
+        return nonsense("a frame that only a child sends");
+    }
+
+    [[nodiscard]] occurrence check(hello const& greeting)
+    {
+        if (said_hello_)
+            return nonsense("a second hello");
+        said_hello_ = true;
+        if (greeting.version != protocol_version) {
+            blame(errc::version_mismatch, "take over: the parent speaks version " + std::to_string(greeting.version) +
+                                              ", this program version " + std::to_string(protocol_version));
+            return occurrence::garbage;
+        }
+        if (greeting.parent != parent_) {
+            error_code ec;
+            auto const alive = os::open_pidfd(greeting.parent, ec);
+            blame(ec ? errc::parent_gone : errc::wrong_parent,
+                  "take over from pid " + std::to_string(os::number(greeting.parent)) + "; our parent process is pid " +
+                      std::to_string(os::number(parent_)));
+            return occurrence::garbage;
+        }
+        number_ = greeting.generation;
+        return occurrence::frame;
+    }
+
+    [[nodiscard]] occurrence nonsense(std::string const& what)
+    {
+        blame(errc::corrupt_handoff, "read the handoff: " + what + " came out of turn");
+        return occurrence::garbage;
+    }
+
+    // ---- means
+
+    /// The first cause is the one to tell.
+    void blame(error_code why, std::string text)
+    {
+        if (why_)
+            return;
+        why_ = why;
+        blame_ = std::move(text);
+    }
+
+    // What the child sends finds room: at most one of its frames is ever unread. A parent that has gone is noticed
+    // by its pidfd, so an error is not looked at here.
+    void send(frame const& what)
+    {
+        if (!end_)
+            return;
+        error_code ec;
+        auto const bytes = encode(what, ec);
+        if (!ec)
+            end_->send(bytes.bytes(), {}, ec);
+        if (ec && ec != boost::system::errc::broken_pipe && ec != boost::system::errc::connection_reset)
+            generation_.warn("speak to the parent: " + ec.message());
+    }
+
+    void say_failed(std::string const& why)
+    {
+        if (!said_failed_)
+            send(handoff::fail{why});
+        said_failed_ = true;
+    }
+
+    Generation& generation_;
+    child machine_;
+    std::optional<end> end_;
+    os::process_id parent_ = os::process_id::none;
+    os::owned_fd parent_fd_;
+    unsigned number_ = 0;
+    handoff::inheritance inheritance_;
+
+    bool received_ = false;
+    bool said_hello_ = false;
+    bool said_failed_ = false;
+    std::string words_;
+    error_code why_;
+    std::string blame_;
+
+    std::deque<occurrence> pending_;
+    bool feeding_ = false;
+    handle frame_watch_;
+    handle parent_watch_;
+};
+
+} // namespace ecdysis::handoff
+
+#endif

@@ -1,0 +1,691 @@
+// SPDX-License-Identifier: BSL-1.0
+#ifndef ECDYSIS_HANDOFF_PARENT_SIDE_HPP
+#define ECDYSIS_HANDOFF_PARENT_SIDE_HPP
+
+#include <ecdysis/control.hpp>
+#include <ecdysis/event.hpp>
+#include <ecdysis/handoff/parent.hpp>
+#include <ecdysis/handoff/wire.hpp>
+#include <ecdysis/io/concept.hpp>
+#include <ecdysis/launch/concept.hpp>
+#include <ecdysis/launch/program.hpp>
+#include <ecdysis/notify/concept.hpp>
+#include <ecdysis/transport/concept.hpp>
+
+#include <signal.h>
+
+#include <chrono>
+#include <deque>
+#include <memory>
+#include <optional>
+#include <poll.h>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace ecdysis::handoff {
+
+/// What is handed over, as it is when the upgrade starts. Shares ownership, so that the numbers stay what they are
+/// until the upgrade has ended.
+struct bequest
+{
+    std::vector<record> records;
+    std::vector<os::borrowed_fd> fds;
+    std::vector<std::shared_ptr<void const>> keep;
+
+    void add(record what, os::borrowed_fd fd, std::shared_ptr<void const> owner = {})
+    {
+        records.push_back(std::move(what));
+        fds.push_back(fd);
+        if (owner)
+            keep.push_back(std::move(owner));
+    }
+};
+
+/// Drives the parent's machine: results of the policies become its events, its actions calls of the policies.
+/// Everything runs with the lock of the io policy held.
+///
+/// `Generation` gives the policies and does what concerns the whole process; see generation.hpp.
+template <class Generation>
+class parent_side
+{
+    using io_policy = typename Generation::io_policy;
+    using transport_policy = typename Generation::transport_policy;
+    using end = typename transport_policy::end;
+    using handle = typename io_policy::handle;
+    using state = parent::state;
+    using occurrence = parent::event; // "event" is what an observer is told
+    using action = parent::action;
+
+public:
+    parent_side(Generation& generation, launch::program program)
+        : generation_{generation}, program_{std::move(program)}
+    {}
+    parent_side(parent_side const&) = delete;
+    parent_side& operator=(parent_side const&) = delete;
+
+    /// Kills and reaps a child that was not committed.
+    ~parent_side()
+    {
+        if (!attempt_ || !attempt_->child.pidfd || !machine_.upgrading() || machine_.now() == state::committed)
+            return;
+        error_code ignored;
+        generation_.policies.launch.kill(attempt_->child, SIGKILL, ignored);
+        // The one wait outside of the io policy: a process that was killed ends, unless the kernel holds it.
+        ::pollfd ended{attempt_->child.pidfd.get(), POLLIN, 0};
+        os::call(ignored, [&] { return ::poll(&ended, 1, 1000); });
+        (void)generation_.policies.launch.reap(attempt_->child, ignored);
+        fail_with("the service ended during the upgrade");
+        report_failed();
+    }
+
+    /// An upgrade; `who` hears how it ended.
+    void upgrade(trigger by, requester who)
+    {
+        asking_ = {by, std::move(who)};
+        feed(occurrence::upgrade);
+        asking_ = {};
+    }
+
+    void stop()
+    {
+        if (machine_.upgrading())
+            fail_with("stopped", errc::stopped);
+        feed(occurrence::stop);
+    }
+
+    [[nodiscard]] bool upgrading() const noexcept { return machine_.upgrading(); }
+    [[nodiscard]] bool accepting() const noexcept { return machine_.accepting(); }
+    /// A child may accept already, and this generation has not retired.
+    [[nodiscard]] bool has_committed_child() const noexcept
+    {
+        return attempt_ && attempt_->was_committed && machine_.now() != state::serving;
+    }
+    [[nodiscard]] io::clock::time_point last_ended() const noexcept { return last_ended_; }
+
+    /// The watch on a retired generation's child, and on one that still ends, goes.
+    void forget_child() noexcept
+    {
+        if (!attempt_ || machine_.now() == state::ending)
+            return;
+        attempt_->child_watch = {};
+        attempt_->frame_watch = {};
+        attempt_->timer = {};
+        attempt_->retry = {};
+    }
+
+    [[nodiscard]] phase during() const noexcept
+    {
+        switch (machine_.now()) {
+        case state::launching: return phase::launching;
+        case state::handing_over: return phase::handing_over;
+        case state::starting: return phase::starting;
+        case state::announcing: return phase::announcing;
+        case state::committing: return phase::committing;
+        case state::ending: return attempt_ ? attempt_->during : phase::starting;
+        case state::retired:
+        case state::stopped: return phase::draining;
+        case state::serving:
+        case state::committed: break;
+        }
+        return phase::serving;
+    }
+
+private:
+    /// One upgrade, from its trigger to its end.
+    struct attempt
+    {
+        trigger by;
+        requester who;
+        io::clock::time_point began = io::clock::now();
+        phase during = phase::launching; ///< where it was when it began to fail
+        std::string reason{};            ///< why it fails, if not by the child's own end
+        error_code why = errc::child_failed;
+        std::string words{};             ///< what the child said of its failure
+        os::exit_status status{};
+        bool child_was_killed = false;
+
+        handoff::bequest bequest{};
+        std::size_t sent = 0; ///< of its records
+        bool said_hello = false;
+        std::vector<bool> claims{};
+        os::owned_fd channel{};
+
+        launch::process child{};
+        std::optional<transport::offer<end>> offer{};
+        os::owned_fd barrier{};
+        bool state_filled = false;
+        bool was_committed = false;
+
+        handle frame_watch{};
+        handle child_watch{};
+        handle barrier_watch{};
+        handle timer{};
+        handle retry{};
+    };
+
+    struct asked
+    {
+        trigger by{};
+        requester who{};
+    };
+
+    // An action may give the next event at once (a launch that fails): events queue, and are worked off in order.
+    void feed(occurrence what)
+    {
+        pending_.push_back(what);
+        if (feeding_)
+            return;
+        feeding_ = true;
+        while (!pending_.empty()) {
+            auto const next = pending_.front();
+            pending_.pop_front();
+            if (attempt_ && machine_.upgrading() && machine_.now() != state::ending)
+                attempt_->during = during();
+            auto const before = machine_.now();
+            auto const actions = machine_.on(next);
+            if (attempt_ && machine_.now() != before) { // what was waited for or tried again belonged to that state
+                attempt_->retry = {};
+                attempt_->barrier_watch = {};
+            }
+            for (auto const todo : actions)
+                perform(todo);
+            if (attempt_ && machine_.now() == state::serving) {
+                last_ended_ = io::clock::now();
+                attempt_.reset();
+            }
+        }
+        feeding_ = false;
+    }
+
+    void perform(action todo)
+    {
+        auto const& options = generation_.options();
+        switch (todo) {
+        case action::tell_reloading: return begin();
+        case action::launch: return prepare();
+        case action::send_next: return send_next();
+        case action::announce: return announce();
+        case action::commit: return commit();
+        case action::retire:
+            close_end();
+            return generation_.retire(attempt_->bequest.records, attempt_->claims, std::move(attempt_->channel),
+                                      attempt_->by);
+        case action::stop: return generation_.begin_stop();
+        case action::forward_stop: return forward_stop();
+        case action::end_drain: return generation_.end_drain();
+        case action::ask_to_end: return end_child(SIGTERM);
+        case action::kill: return end_child(SIGKILL);
+        case action::read_rest: return read_rest();
+        case action::reap: return reap();
+        case action::close_handoff: return close_handoff();
+        case action::restore: return restore();
+        case action::report_committed: return report_committed();
+        case action::report_ok: return report_ok();
+        case action::report_failed: return report_failed();
+        case action::report_barrier_late:
+            return generation_.warn("the service manager did not confirm within " + ms(options.barrier_timeout) +
+                                    "; going on");
+        case action::report_serving_late: return report_serving_late();
+        case action::refuse_busy: return refuse(errc::busy, "busy");
+        case action::refuse_not_serving: return refuse(errc::not_serving, "failed reason=\"not serving\"");
+        case action::arm_ready:
+            return arm(options.ready_timeout, errc::ready_timeout, "not ready within " + ms(options.ready_timeout));
+        case action::arm_barrier: return arm(options.barrier_timeout, {}, {});
+        case action::arm_serving:
+            return arm(options.serving_timeout, errc::serving_timeout,
+                       "the commit could not be sent within " + ms(options.serving_timeout));
+        case action::arm_kill: return arm(options.kill_grace, {}, {});
+        case action::disarm: attempt_->timer = {}; return;
+        }
+    }
+
+    // ---- the steps, in order
+
+    void begin()
+    {
+        attempt_.emplace(attempt{.by = asking_.by, .who = std::move(asking_.who)});
+        generation_.tell(events::upgrade_requested{attempt_->by});
+        generation_.notify_manager({.what = notify::step::kind::reloading, .status = "upgrading"});
+    }
+
+    void prepare()
+    {
+        error_code ec;
+        std::string what;
+        try {
+            what = "prepare what is handed over";
+            attempt_->bequest = generation_.bequeath(attempt_->channel, attempt_->state_filled);
+            what = std::string{"make the "} + std::string{transport_policy::name};
+            attempt_->offer = generation_.policies.transport.make(attempt_->bequest.fds, ec);
+            if (!ec) {
+                what = "start " + program_.path();
+                start();
+                return;
+            }
+        } catch (error const& e) {
+            return launch_failed(e.code(), e.what());
+        } catch (std::exception const& e) {
+            return launch_failed(errc::child_failed, what + ": " + e.what());
+        }
+        launch_failed(ec, what + ": " + ec.message());
+    }
+
+    void start()
+    {
+        bool gone = false;
+        auto const directory = program_.directory_or_root(gone);
+        auto arguments = program_.arguments();
+        if (gone) {
+            generation_.warn("the directory of the start is gone; the child starts in /");
+            if (!arguments.empty()) // a relative one would mean nothing there
+                arguments.front() = program_.path();
+        }
+        auto const variable = "ECDYSIS_HANDOFF=" + std::string{transport_policy::name} + " " + attempt_->offer->text;
+        launch::request const request{
+            .program = program_.path(),
+            .arguments = std::move(arguments),
+            .environment = launch::program::child_environment(variable),
+            .directory = directory,
+            .inherited = attempt_->offer->inherited,
+            .blocked = generation_.options().upgrade_on,
+        };
+        generation_.policies.launch.start(request, [this](error_code ec, launch::process child) {
+            if (attempt_->offer)
+                attempt_->offer->theirs.clear();
+            if (ec)
+                return launch_failed(ec, "start " + program_.path() + ": " + ec.message());
+            launched(std::move(child));
+        });
+    }
+
+    void launch_failed(error_code ec, std::string reason)
+    {
+        fail_with(std::move(reason), ec);
+        feed(occurrence::launch_failed);
+    }
+
+    void launched(launch::process child)
+    {
+        attempt_->child = std::move(child);
+        generation_.tell(events::launched{attempt_->child.pid, program_.path()});
+        feed(occurrence::launched);
+        error_code ec;
+        if (!attempt_->child.pidfd)
+            return feed(occurrence::child_ended);
+        auto& io = generation_.policies.io;
+        attempt_->child_watch = io.watch(attempt_->child.pidfd, [this] { child_ended(); }, ec);
+        if (!ec)
+            attempt_->frame_watch = io.watch(attempt_->offer->ours.fd(), [this] { read_some(); }, ec);
+        if (ec) {
+            fail_with("watch the child: " + ec.message(), ec);
+            feed(occurrence::garbage);
+        }
+    }
+
+    void send_next()
+    {
+        auto const& bequest = attempt_->bequest;
+        frame next = handoff::end{};
+        std::size_t taken = 0;
+        error_code ec;
+        if (!attempt_->said_hello) {
+            next = hello{.generation = generation_.number() + 1, .parent = os::this_process()};
+        } else if (attempt_->sent != bequest.records.size()) {
+            auto packed = pack(std::span{bequest.records}.subspan(attempt_->sent), ec);
+            next = std::move(packed.frame);
+            taken = packed.taken;
+        }
+        if (!ec)
+            send(next, std::span{bequest.fds}.subspan(attempt_->sent, taken), ec);
+        if (is_again(ec))
+            return retry([this] { send_next(); });
+        if (ec) {
+            fail_with("hand over: " + ec.message(), ec);
+            // Whoever reads no more has closed its end or is dead; either is about to be heard.
+            if (ec != boost::system::errc::broken_pipe)
+                feed(occurrence::garbage);
+            return;
+        }
+        attempt_->said_hello = true;
+        attempt_->sent += taken;
+        if (std::holds_alternative<handoff::end>(next)) {
+            generation_.tell(events::handed_over{attempt_->child.pid, attempt_->sent});
+            feed(occurrence::handed_over);
+        }
+    }
+
+    void announce()
+    {
+        generation_.tell(events::child_ready{attempt_->child.pid});
+        tell_main_pid();
+    }
+
+    void tell_main_pid()
+    {
+        auto const status = "generation " + std::to_string(generation_.number() + 1) + " serving";
+        error_code ec;
+        generation_.policies.notify.send(
+            {.what = notify::step::kind::handing_over, .status = status, .child = attempt_->child.pid}, ec);
+        if (is_again(ec))
+            return retry([this] { tell_main_pid(); });
+        if (ec) {
+            generation_.warn("tell the service manager of the new main process: " + ec.message());
+            return feed(occurrence::announced);
+        }
+        await_barrier();
+    }
+
+    void await_barrier()
+    {
+        error_code ec;
+        attempt_->barrier = generation_.policies.notify.barrier(ec);
+        if (is_again(ec))
+            return retry([this] { await_barrier(); });
+        if (!ec && attempt_->barrier)
+            attempt_->barrier_watch = generation_.policies.io.watch(
+                attempt_->barrier, [this] { announced(); }, ec);
+        if (ec)
+            generation_.warn("wait for the service manager: " + ec.message());
+        if (ec || !attempt_->barrier)
+            feed(occurrence::announced);
+    }
+
+    void announced()
+    {
+        attempt_->barrier_watch = {};
+        attempt_->barrier.reset();
+        feed(occurrence::announced);
+    }
+
+    void commit()
+    {
+        try {
+            attempt_->state_filled = true;
+            generation_.fill_late_state();
+        } catch (std::exception const& e) {
+            fail_with(e.what());
+            return feed(occurrence::commit_lost);
+        }
+        send_commit();
+    }
+
+    void send_commit()
+    {
+        error_code ec;
+        send(handoff::commit{}, {}, ec);
+        if (is_again(ec))
+            return retry([this] { send_commit(); });
+        if (ec) {
+            fail_with("send the commit: " + ec.message());
+            return feed(occurrence::commit_lost);
+        }
+        attempt_->was_committed = true;
+        feed(occurrence::commit_sent);
+    }
+
+    void forward_stop()
+    {
+        error_code ec;
+        send(handoff::stop{}, {}, ec);
+        if (ec)
+            generation_.warn("tell the child to stop: " + ec.message());
+    }
+
+    // ---- what comes from the child
+
+    void read_some()
+    {
+        // Bounded, so that a child which floods does not keep the host from its work.
+        for (int i = 0; i != 16 && attempt_ && attempt_->offer; ++i)
+            if (!read_one([this](occurrence what) { feed(what); }))
+                return;
+    }
+
+    /// Called while an event is worked off: what is read queues behind it.
+    void read_rest()
+    {
+        attempt_->child_watch = {};
+        // An ended child sends no more, but a process that it left behind may hold its end and write on.
+        for (int i = 0; i != 256 && attempt_->offer; ++i)
+            if (!read_one([this](occurrence what) { pending_.push_back(what); }))
+                break;
+        attempt_->frame_watch = {};
+        pending_.push_back(occurrence::nothing_left);
+    }
+
+    /// Whether there may be more to read.
+    template <class Tell>
+    bool read_one(Tell&& tell)
+    {
+        std::array<std::byte, max_frame> buffer;
+        std::vector<os::owned_fd> unasked; // a child hands nothing over: closed here
+        error_code ec;
+        auto const got = attempt_->offer->ours.receive(buffer, unasked, ec);
+        if (ec) {
+            fail_with("what the child said makes no sense: " + ec.message(), ec);
+            attempt_->frame_watch = {};
+            tell(occurrence::garbage);
+            return false;
+        }
+        switch (got.what) {
+        case transport::received::kind::again: return false;
+        case transport::received::kind::closed:
+            attempt_->frame_watch = {};
+            tell(occurrence::closed);
+            return false;
+        case transport::received::kind::frame: break;
+        }
+        auto const said = decode(std::span{buffer}.first(got.size), ec);
+        if (ec) {
+            fail_with("what the child said makes no sense: " + ec.message(), ec);
+            tell(occurrence::garbage);
+            return true;
+        }
+        if (auto const meaning = interpret(said))
+            tell(*meaning);
+        return true;
+    }
+
+    [[nodiscard]] std::optional<occurrence> interpret(frame const& said)
+    {
+        if (auto const* asks = std::get_if<more>(&said)) {
+            if (asks->sender == attempt_->child.pid)
+                return occurrence::asked;
+            fail_with("pid " + std::to_string(os::number(asks->sender)) + " answers instead of pid " +
+                          std::to_string(os::number(attempt_->child.pid)) +
+                          ", which was started: started through a wrapper that forks; use exec in it",
+                      errc::wrong_parent);
+            return occurrence::garbage;
+        }
+        if (auto const* claims = std::get_if<handoff::ready>(&said)) {
+            if (claims->claimed.size() != attempt_->sent) {
+                fail_with("the child claims from " + std::to_string(claims->claimed.size()) + " descriptors, but got " +
+                          std::to_string(attempt_->sent), errc::corrupt_handoff);
+                return occurrence::garbage;
+            }
+            if (machine_.now() == state::starting)
+                attempt_->claims = claims->claimed;
+            return occurrence::ready;
+        }
+        if (auto const* failure = std::get_if<handoff::fail>(&said)) {
+            attempt_->words = failure->why;
+            return occurrence::failed;
+        }
+        if (std::holds_alternative<handoff::serving>(said))
+            return occurrence::serving;
+        if (std::holds_alternative<handoff::unknown>(said))
+            return {}; // of a later version
+        fail_with("the child sent a frame that only a parent sends", errc::corrupt_handoff);
+        return occurrence::garbage;
+    }
+
+    void child_ended()
+    {
+        attempt_->child_watch = {};
+        feed(occurrence::child_ended);
+    }
+
+    // ---- the end
+
+    void end_child(int signal)
+    {
+        attempt_->child_was_killed = true;
+        error_code ec;
+        generation_.policies.launch.kill(attempt_->child, signal, ec);
+        if (ec)
+            generation_.warn("end the child, pid " + std::to_string(os::number(attempt_->child.pid)) + ": " +
+                             ec.message());
+    }
+
+    void reap()
+    {
+        attempt_->child_watch = {};
+        error_code ec;
+        attempt_->status = generation_.policies.launch.reap(attempt_->child, ec);
+        if (ec)
+            generation_.warn("reap the child, pid " + std::to_string(os::number(attempt_->child.pid)) + ": " +
+                             ec.message());
+        attempt_->child.pidfd.reset();
+    }
+
+    void close_end() noexcept
+    {
+        attempt_->frame_watch = {};
+        attempt_->barrier_watch = {};
+        attempt_->retry = {};
+        attempt_->offer.reset();
+        attempt_->bequest.keep.clear();
+    }
+
+    void close_handoff() noexcept
+    {
+        close_end();
+        attempt_->timer = {};
+        attempt_->channel.reset();
+    }
+
+    void restore()
+    {
+        if (attempt_->state_filled)
+            generation_.undo_state();
+        if (attempt_->was_committed)
+            generation_.take_pid_file_back();
+        if (machine_.now() == state::serving) // not when a stop came meanwhile
+            generation_.notify_manager(
+                {.what = notify::step::kind::failed, .status = "upgrade failed: " + failure_text()});
+    }
+
+    // ---- words
+
+    void report_committed()
+    {
+        generation_.tell(events::committed{attempt_->child.pid, io::clock::now() - attempt_->began});
+    }
+
+    void report_ok()
+    {
+        auto const took = io::clock::now() - attempt_->began;
+        auto const us = std::chrono::duration_cast<std::chrono::microseconds>(took).count();
+        generation_.tell(events::upgraded{attempt_->child.pid, took});
+        attempt_->who.answer("ok generation=" + std::to_string(generation_.number() + 1) +
+                             " pid=" + std::to_string(os::number(attempt_->child.pid)) + " took_ms=" +
+                             std::to_string(us / 1000) + "." + std::to_string(us / 100 % 10));
+    }
+
+    void report_failed()
+    {
+        auto const text = failure_text();
+        generation_.tell(events::upgrade_failed{attempt_->during, attempt_->why, text});
+        attempt_->who.answer(failed_line(attempt_->during, text));
+    }
+
+    void report_serving_late()
+    {
+        auto const text = "no word that it serves within " + ms(generation_.options().serving_timeout) +
+                          "; both generations accept";
+        attempt_->why = errc::serving_timeout;
+        generation_.tell(events::upgrade_failed{phase::serving, attempt_->why, text});
+        attempt_->who.answer(failed_line(phase::serving, text));
+    }
+
+    void refuse(errc why, std::string const& line)
+    {
+        generation_.tell(events::refused{asking_.by, why});
+        asking_.who.answer(line);
+    }
+
+    [[nodiscard]] static std::string failed_line(phase during, std::string text)
+    {
+        std::ranges::replace(text, '"', '\'');
+        std::string where = name(during);
+        std::ranges::replace(where, ' ', '-');
+        return "failed phase=" + where + " reason=\"" + one_line(text) + "\"";
+    }
+
+    /// The first cause is the one to tell.
+    void fail_with(std::string reason, error_code why = errc::child_failed)
+    {
+        if (!attempt_ || !attempt_->reason.empty())
+            return;
+        attempt_->reason = std::move(reason);
+        attempt_->why = why;
+    }
+
+    [[nodiscard]] std::string failure_text() const
+    {
+        auto const& it = *attempt_;
+        auto const words = it.words.empty() ? std::string{} : ": " + it.words;
+        // An exit of the child's own says more than what we noticed of it on the way.
+        bool const by_itself = it.status.how != os::exit_status::kind::unknown && !it.child_was_killed;
+        if (by_itself || it.reason.empty())
+            return it.status.text() + words;
+        return it.reason + words;
+    }
+
+    [[nodiscard]] static std::string ms(std::chrono::milliseconds time) { return std::to_string(time.count()) + " ms"; }
+
+    // ---- means
+
+    void send(frame const& what, std::span<os::borrowed_fd const> fds, error_code& ec)
+    {
+        auto const bytes = encode(what, ec);
+        if (!ec)
+            attempt_->offer->ours.send(bytes.bytes(), fds, ec);
+    }
+
+    [[nodiscard]] static bool is_again(error_code const& ec) noexcept
+    {
+        return ec == boost::system::errc::resource_unavailable_try_again;
+    }
+
+    /// No descriptor tells when there is room again (unix(7), ETOOMANYREFS), so the clock must. The armed deadline
+    /// bounds it.
+    template <class F>
+    void retry(F again)
+    {
+        attempt_->retry = generation_.policies.io.at(io::clock::now() + std::chrono::milliseconds{2}, std::move(again));
+    }
+
+    void arm(std::chrono::milliseconds time, error_code why, std::string reason)
+    {
+        attempt_->timer = generation_.policies.io.at(io::clock::now() + time, [this, why, reason = std::move(reason)] {
+            if (why && machine_.now() != state::committed)
+                fail_with(reason, why);
+            feed(occurrence::deadline);
+        });
+    }
+
+    Generation& generation_;
+    launch::program program_;
+    parent machine_;
+    std::optional<attempt> attempt_;
+    asked asking_; ///< the upgrade event's, while it is fed
+    std::deque<occurrence> pending_;
+    bool feeding_ = false;
+    io::clock::time_point last_ended_{};
+};
+
+} // namespace ecdysis::handoff
+
+#endif

@@ -1,0 +1,389 @@
+// SPDX-License-Identifier: BSL-1.0
+#ifndef ECDYSIS_INVENTORY_HPP
+#define ECDYSIS_INVENTORY_HPP
+
+#include <ecdysis/drain.hpp>
+#include <ecdysis/handoff/inheritance.hpp>
+#include <ecdysis/handoff/parent_side.hpp>
+#include <ecdysis/handoff/wire.hpp>
+#include <ecdysis/listener.hpp>
+#include <ecdysis/state.hpp>
+
+#include <fcntl.h>
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace ecdysis {
+
+/// A file that the parent handed over by name, with the bytes that came beside it.
+struct handed_over_file
+{
+    os::owned_fd fd;
+    std::string bytes;
+};
+
+/// The files that a host would hand over. Shared with their handles, so that either may go first.
+struct offered_files
+{
+    struct file
+    {
+        std::string name;
+        std::string bytes;
+        std::shared_ptr<os::owned_fd const> fd;
+    };
+
+    std::mutex mutex;
+    std::map<std::uint64_t, file> all;
+    std::uint64_t next = 0;
+};
+
+/// Keeps one file offered to the next generation, as long as it lives. Movable; any thread may drop it.
+class offer
+{
+public:
+    offer() = default;
+    offer(std::shared_ptr<offered_files> files, offered_files::file what) : files_{std::move(files)}
+    {
+        std::lock_guard const hold{files_->mutex};
+        key_ = files_->next++;
+        files_->all.emplace(key_, std::move(what));
+    }
+    offer(offer&&) noexcept = default;
+    offer& operator=(offer&& other) noexcept
+    {
+        withdraw();
+        files_ = std::move(other.files_);
+        key_ = other.key_;
+        return *this;
+    }
+    ~offer() { withdraw(); }
+
+    /// The file is not handed over by an upgrade that starts from now on.
+    void withdraw() noexcept
+    {
+        if (auto const files = std::exchange(files_, nullptr)) {
+            std::lock_guard const hold{files->mutex};
+            files->all.erase(key_);
+        }
+    }
+
+private:
+    std::shared_ptr<offered_files> files_;
+    std::uint64_t key_ = 0;
+};
+
+/// All descriptors that this generation holds for the next one, and its state.
+template <class Io>
+class inventory
+{
+public:
+    using source_ptr = std::shared_ptr<typename Io::source>;
+
+    /// The parent's socket of that name, verified, or a new one. Throws `error`.
+    /// `from`: null when nothing can be inherited (any more). `accepting`: it may listen at once.
+    [[nodiscard]] source_ptr claim_or_open(Io& io, std::shared_ptr<open_connections> const& connections,
+                                           socket_kind kind, address const& where, listen_options const& options,
+                                           handoff::inheritance* from, bool accepting)
+    {
+        auto const name = sockets::describe(kind, where);
+        if (auto* const found = from != nullptr ? from->find(wire_kind(kind), name) : nullptr) {
+            sockets::verify(found->fd, kind, where, options);
+            auto taken = from->take(*found);
+            socket inherited{std::move(taken.record), kind, where, options, {}, true, true, todo::listen};
+            return keep(io, connections, std::move(inherited), std::move(taken.fd), accepting);
+        }
+        auto fd = sockets::open(kind, where, options);
+        auto const path = sockets::bind(fd, kind, where, options);
+        // A listener of a child listens only after commit: connections that it was given would be reset if it failed.
+        bool const listens = !from;
+        if (listens && !is_datagram(kind))
+            sockets::listen(fd, kind, where, options);
+        socket fresh{new_record(kind, name, path), kind, where, options, {}, false, true,
+                     listens ? todo::nothing : todo::listen};
+        return keep(io, connections, std::move(fresh), std::move(fd), accepting);
+    }
+
+    /// At least `count` sockets on one address, between which the kernel spreads connections (SO_REUSEPORT): all that
+    /// the parent has, and new ones up to `count`.
+    [[nodiscard]] std::vector<source_ptr>
+    claim_or_open_shards(Io& io, std::shared_ptr<open_connections> const& connections, socket_kind kind,
+                         address const& where, std::size_t count, listen_options options, handoff::inheritance* from,
+                         bool accepting)
+    {
+        options.reuse_port = true;
+        auto const name = sockets::describe(kind, where);
+        std::vector<source_ptr> result;
+        auto const inherited = [&] { return from != nullptr && from->find(wire_kind(kind), name) != nullptr; };
+        while (result.empty() || inherited()) {
+            result.push_back(claim_or_open(io, connections, kind, where, options, from, accepting));
+            sockets::set(result.back()->fd(), SOL_SOCKET, SO_REUSEPORT, 1, "set SO_REUSEPORT on " + name);
+        }
+        error_code ec;
+        auto const bound = address::bound(result.front()->fd(), ec); // port 0 has become one for all
+        if (ec)
+            throw error{ec, "add a shard to " + name};
+        while (result.size() < count) {
+            auto fd = sockets::open(kind, bound, options);
+            // A bound datagram socket gets its share of the datagrams, so in a child it is bound only after commit.
+            bool const bind_now = !from || !is_datagram(kind);
+            if (bind_now)
+                (void)sockets::bind(fd, kind, bound, options);
+            if (!from && !is_datagram(kind))
+                sockets::listen(fd, kind, bound, options);
+            auto const left = from == nullptr ? todo::nothing : bind_now ? todo::listen : todo::bind;
+            socket shard{new_record(kind, name, {}), kind, bound, options, {}, false, true, left};
+            result.push_back(keep(io, connections, std::move(shard), std::move(fd), accepting));
+        }
+        return result;
+    }
+
+    [[nodiscard]] offer offer_file(std::string name, int fd, std::string bytes)
+    {
+        if (name.size() > handoff::max_name || bytes.size() > handoff::max_bytes)
+            throw error{errc::name_too_long, "offer \"" + name + "\""};
+        error_code ec;
+        os::owned_fd copy{os::call(ec, [&] { return ::fcntl(fd, F_DUPFD_CLOEXEC, 3); })};
+        if (ec)
+            throw error{ec, "offer \"" + name + "\", descriptor " + std::to_string(fd)};
+        return {files_, {std::move(name), std::move(bytes), std::make_shared<os::owned_fd const>(std::move(copy))}};
+    }
+
+    void add_state(std::string name, handover when, state_filler fill, state_undo undo)
+    {
+        if (name.size() > 200) // memfd_create(2): at most 249 bytes
+            throw error{errc::name_too_long, "name state \"" + name + "\""};
+        states_.push_back({std::move(name), when, std::move(fill), std::move(undo), {}, false});
+    }
+
+    void inherit_state(handoff::inheritance& from)
+    {
+        using kind = handoff::descriptor_kind;
+        std::vector<std::pair<kind, std::string>> found;
+        for (auto const& one : from.all())
+            if (one.record.kind == kind::early_state || one.record.kind == kind::late_state)
+                found.emplace_back(one.record.kind, one.record.name);
+        for (auto const& [what, name] : found)
+            inherited_states_.insert_or_assign(
+                name, std::pair{from.take(what, name).fd, what == kind::early_state});
+    }
+
+    /// Once; nothing if the parent has none of that name. Throws `error`: errc::too_late's opposite,
+    /// errc::not_serving, for late state before commit; errc::state_not_sealed.
+    [[nodiscard]] std::optional<inherited_state> take_state(std::string const& name, bool committed)
+    {
+        auto const at = inherited_states_.find(name);
+        if (at == inherited_states_.end())
+            return {};
+        auto& [file, early] = at->second;
+        if (!early && !committed)
+            throw error{errc::not_serving, "read late state \"" + name + "\": it is filled at commit, after ready"};
+        auto result = inherited_state::map(file, name);
+        inherited_states_.erase(at);
+        return result;
+    }
+
+    // ---- for an upgrade
+
+    /// Everything, the sockets first and in their order; early state is filled.
+    [[nodiscard]] handoff::bequest bequeath(bool& state_filled)
+    {
+        using kind = handoff::descriptor_kind;
+        handoff::bequest result;
+        for (auto const& one : sockets_)
+            result.add(one.record, one.source->fd(), one.source);
+        {
+            std::lock_guard const hold{files_->mutex};
+            std::map<std::string, std::uint16_t> indexes;
+            for (auto const& [key, file] : files_->all)
+                result.add({.kind = kind::connection, .index = indexes[file.name]++, .name = file.name, .bytes = file.bytes},
+                           *file.fd, file.fd);
+        }
+        for (auto& state : states_) {
+            error_code ec;
+            auto file = make_state_file(state.name, ec);
+            if (ec)
+                throw error{ec, "make a file for state \"" + state.name + "\""};
+            state.file = std::make_shared<os::owned_fd const>(std::move(file));
+            if (state.when == handover::early) {
+                state_filled = true;
+                fill(state);
+            }
+            result.add({.kind = state.when == handover::early ? kind::early_state : kind::late_state,
+                        .name = state.name,
+                        .bytes = {}},
+                       *state.file, state.file);
+        }
+        return result;
+    }
+
+    void fill_late_state()
+    {
+        for (auto& state : states_)
+            if (state.when == handover::late)
+                fill(state);
+    }
+
+    void undo_state() noexcept
+    {
+        for (auto& state : states_) {
+            state.file.reset();
+            if (std::exchange(state.filled, false) && state.undo)
+                state.undo();
+        }
+    }
+
+    // ---- life
+
+    /// This generation may accept: what waited for that is done. What fails now can only be told.
+    template <class Warn>
+    void open(Warn&& warn)
+    {
+        for (auto& one : sockets_) {
+            try {
+                if (one.left == todo::bind)
+                    (void)sockets::bind(one.source->fd(), one.kind, one.where, one.options);
+                if (one.left == todo::listen && !is_datagram(one.kind)) // again on inherited ones: the backlog is ours
+                    sockets::listen(one.source->fd(), one.kind, one.where, one.options);
+            } catch (error const& e) {
+                warn(e.what());
+            }
+            one.left = todo::nothing;
+            one.inherited = false;
+            one.source->open();
+        }
+    }
+
+    /// A child serves. What it claimed is its own now; the rest ends when its queue is empty.
+    void end_claimed(std::vector<handoff::record> const& records, std::vector<bool> const& claims)
+    {
+        for (std::size_t i = 0; i != sockets_.size(); ++i) {
+            auto& one = sockets_[i];
+            // What the host opened during the upgrade was not handed over.
+            bool const claimed = i < records.size() && records[i] == one.record && claims[i];
+            if (!claimed && one.ours)
+                unlink(one);
+            one.ours = false;
+            one.source->end(!claimed);
+        }
+    }
+
+    void end_for_stop(bool owns_paths)
+    {
+        for (auto& one : sockets_)
+            if (one.options.at_stop == on_stop::end) {
+                end(one, owns_paths);
+                one.source->end(true);
+            }
+    }
+
+    void close(bool owns_paths)
+    {
+        for (auto& one : sockets_) {
+            end(one, owns_paths);
+            one.source->close();
+        }
+        sockets_.clear();
+    }
+
+    [[nodiscard]] std::shared_ptr<offered_files> const& files() const noexcept { return files_; }
+
+private:
+    enum class todo { nothing, listen, bind }; ///< at commit
+
+    struct socket
+    {
+        handoff::record record;
+        socket_kind kind;
+        address where;
+        listen_options options;
+        source_ptr source;
+        bool inherited; ///< and not yet committed to us
+        bool ours;      ///< the path, if it has one, is for us to unlink
+        todo left;
+    };
+
+    struct state
+    {
+        std::string name;
+        handover when;
+        state_filler fill;
+        state_undo undo;
+        std::shared_ptr<os::owned_fd const> file;
+        bool filled;
+    };
+
+    [[nodiscard]] static handoff::descriptor_kind wire_kind(socket_kind kind) noexcept
+    {
+        return is_datagram(kind) ? handoff::descriptor_kind::datagram : handoff::descriptor_kind::listener;
+    }
+
+    [[nodiscard]] handoff::record new_record(socket_kind kind, std::string const& name, os::file_identity path)
+    {
+        if (name.size() > handoff::max_name)
+            throw error{errc::name_too_long, "listen on " + name};
+        return {.kind = wire_kind(kind),
+                .name = name,
+                .bytes = {},
+                .device = path.device,
+                .inode = path.inode,
+                .flags = path ? handoff::path_owned : std::uint8_t{0}};
+    }
+
+    [[nodiscard]] source_ptr keep(Io& io, std::shared_ptr<open_connections> const& connections, socket made,
+                                  os::owned_fd fd, bool accepting)
+    {
+        // Its place among those of the same name: the parent's index may have gaps.
+        made.record.index = next_index_[made.record.name]++;
+        error_code ec;
+        made.source = io.make_source(std::move(fd), connections, ec);
+        if (ec)
+            throw error{ec, "listen on " + made.record.name};
+        if (accepting)
+            made.source->open();
+        sockets_.push_back(std::move(made));
+        return sockets_.back().source;
+    }
+
+    static void fill(state& one)
+    {
+        one.filled = true;
+        try {
+            fill_state_file(*one.file, one.fill);
+        } catch (error const&) {
+            throw;
+        } catch (std::exception const& e) {
+            throw error{errc::child_failed, "fill state \"" + one.name + "\": " + e.what()};
+        }
+    }
+
+    /// The path goes if it is ours: of a child that was not committed, only what it bound itself.
+    static void end(socket& one, bool owns_paths) noexcept
+    {
+        if (one.ours && (owns_paths || !one.inherited))
+            unlink(one);
+        one.ours = false;
+    }
+
+    static void unlink(socket const& one) noexcept
+    {
+        if ((one.record.flags & handoff::path_owned) != 0)
+            os::unlink_if_same(one.where.path(), {one.record.device, one.record.inode});
+    }
+
+    std::vector<socket> sockets_;
+    std::map<std::string, std::uint16_t> next_index_;
+    std::shared_ptr<offered_files> files_ = std::make_shared<offered_files>();
+    std::vector<state> states_;
+    std::map<std::string, std::pair<os::owned_fd, bool>> inherited_states_;
+};
+
+} // namespace ecdysis
+
+#endif

@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: BSL-1.0
+#ifndef ECDYSIS_OPTIONS_HPP
+#define ECDYSIS_OPTIONS_HPP
+
+#include <ecdysis/event.hpp>
+
+#include <chrono>
+#include <string>
+#include <vector>
+
+namespace ecdysis {
+
+/// Unix sockets that trigger by being connected to: a path, or @name for an abstract one; empty: none.
+/// Whoever connects must run as our user or root, and reads one line that says how it ended.
+struct control_sockets
+{
+    std::string upgrade{};
+    std::string stop{};
+    std::string partial_stop{};
+};
+
+/// What an upgrader does and how long it waits. A plain aggregate; everything has a default.
+struct options
+{
+    std::vector<int> upgrade_on{};      ///< signals that ask for an upgrade
+    std::vector<int> stop_on{};         ///< signals that ask for a stop
+    std::vector<int> partial_stop_on{}; ///< signals that close the listeners, and tell the service manager nothing
+    control_sockets control{};
+
+    std::string program{};                ///< of the next generation; empty: argv[0] as it was given at start
+    std::vector<std::string> arguments{}; ///< of the next generation, argv[0] included; empty: ours
+    std::string pid_file{};               ///< empty: none
+    bool channel = false;                 ///< a datagram pair between each generation and the next
+
+    std::chrono::milliseconds handoff_timeout{10'000}; ///< child: from its start until it has all
+    std::chrono::milliseconds ready_timeout{60'000};   ///< parent: from launch until the child is ready
+    std::chrono::milliseconds barrier_timeout{5'000};  ///< parent: for the service manager to work through its messages
+    std::chrono::milliseconds serving_timeout{10'000}; ///< parent: from commit until the child serves; then it is reported
+    std::chrono::milliseconds kill_grace{5'000};       ///< parent: from SIGTERM to SIGKILL for a child that failed
+    /// Signals that ask for an upgrade sooner than this after the last attempt ended, or after this generation
+    /// began to serve, are put together and answered by one upgrade when it has passed.
+    std::chrono::milliseconds signal_interval{100};
+
+    /// Drain: connections that wait for a next request are told to close after this.
+    std::chrono::milliseconds idle_grace{1'000};
+
+    ecdysis::observer observer{};
+};
+
+} // namespace ecdysis
+
+#endif

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: BSL-1.0
+#ifndef ECDYSIS_OS_UNIX_PATH_HPP
+#define ECDYSIS_OS_UNIX_PATH_HPP
+
+#include <ecdysis/os/call.hpp>
+#include <ecdysis/os/fd.hpp>
+
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cstdint>
+#include <string>
+
+namespace ecdysis::os {
+
+/// Which file a path names; zero: none.
+struct file_identity
+{
+    std::uint64_t device = 0;
+    std::uint64_t inode = 0;
+
+    [[nodiscard]] explicit operator bool() const noexcept { return inode != 0; }
+    friend bool operator==(file_identity const&, file_identity const&) = default;
+};
+
+/// The identity of what `path` names, symlinks not followed; none if nothing is there.
+[[nodiscard]] inline file_identity identify(std::string const& path) noexcept
+{
+    struct ::stat status{};
+    if (::lstat(path.c_str(), &status) != 0)
+        return {};
+    return {status.st_dev, status.st_ino};
+}
+
+[[nodiscard]] inline file_identity identify(borrowed_fd fd) noexcept
+{
+    struct ::stat status{};
+    if (::fstat(fd.get(), &status) != 0)
+        return {};
+    return {status.st_dev, status.st_ino};
+}
+
+/// Unlinks `path` only while it is still the file that `identity` names: it may be a newer process's by now.
+inline void unlink_if_same(std::string const& path, file_identity identity) noexcept
+{
+    if (identity && identify(path) == identity)
+        ::unlink(path.c_str());
+}
+
+/// Whether a Unix socket path is left over from a process that has gone: nothing answers there.
+[[nodiscard]] inline bool is_stale_socket(std::string const& path, int type, ::sockaddr const* address,
+                                          ::socklen_t size) noexcept
+{
+    struct ::stat status{};
+    if (::lstat(path.c_str(), &status) != 0 || !S_ISSOCK(status.st_mode))
+        return false;
+    owned_fd const probe{::socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)};
+    if (!probe)
+        return false;
+    // EAGAIN is a full queue, EPROTOTYPE a socket of another type: both are alive (unix(7)).
+    return ::connect(probe.get(), address, size) != 0 && errno == ECONNREFUSED;
+}
+
+} // namespace ecdysis::os
+
+#endif

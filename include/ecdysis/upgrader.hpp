@@ -1,0 +1,394 @@
+// SPDX-License-Identifier: BSL-1.0
+#ifndef ECDYSIS_UPGRADER_HPP
+#define ECDYSIS_UPGRADER_HPP
+
+#include <ecdysis/generation.hpp>
+#include <ecdysis/io/concept.hpp>
+#include <ecdysis/launch/concept.hpp>
+#include <ecdysis/launch/direct.hpp>
+#include <ecdysis/notify/concept.hpp>
+#include <ecdysis/transport/concept.hpp>
+
+#include <chrono>
+#include <concepts>
+#include <cstddef>
+#include <functional>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace ecdysis {
+
+/// The completion token of an asynchronous form that is given none; of no use with a blocking io policy.
+template <class Io>
+struct default_token
+{
+    using type = nothing;
+};
+template <class Io>
+    requires(!Io::blocking)
+struct default_token<Io>
+{
+    using type = typename Io::default_token;
+};
+
+/// Restarts the service it is embedded in without refusing or cutting a connection.
+///
+///     upgrader<io::sync, notify::none, transport::named_pipe> up{{.upgrade_on = {SIGHUP}, .stop_on = {SIGTERM}}};
+///     auto listener = up.listen_tcp("0.0.0.0:8080"); // claimed from the parent, or bound anew
+///     up.ready();                                    // done at commit: now accept
+///     std::jthread worker{[&] { while (auto connection = listener.accept()) serve(std::move(*connection)); }};
+///     auto const exit = up.wait();                   // upgraded or stopped; accept() gives nothing from here on
+///     up.drain(30s);                                 // until no connection is open, or 30 s
+///
+/// A host constructs it, names what it listens on and what it hands over, says ready, waits, drains, and ends. The
+/// same lines serve the first generation and every later one. One upgrader in a process.
+///
+/// Policies: `Io` io::sync or io::asio; `Notify` notify::none or notify::systemd; `Transport` transport::named_pipe or
+/// transport::socketpair; `Launch` launch::direct. Parent and child must be built with the same transport.
+///
+/// Errors: every call that can fail has a form that throws `error`, whose what() says what was tried, and on what; and
+/// one with `error_code&`. Async forms complete with the code. The observer (options) hears the sentence in any case.
+///
+/// Thread safety: all members may be called from any thread, but ready(), wait() and drain() of a sync upgrader by one
+/// thread at a time. Construct before starting threads: it takes a variable out of the environment. Callbacks of the
+/// host (observer, state, setup) run with the upgrader's lock held, and must not wait.
+///
+/// Lifetimes: does not move. Listeners, connections, guards and offers may outlive it. The destructor ends a child
+/// that was not committed, waits for that child's end, and throws nothing.
+template <class Io, class Notify, class Transport, class Launch = launch::direct>
+class upgrader
+{
+    static_assert(io::Policy<Io>, "the first policy of an upgrader is an io policy: use io::sync or io::asio, or see io/concept.hpp");
+    static_assert(notify::Policy<Notify>, "the second policy of an upgrader is a notify policy: use notify::none or notify::systemd, or see notify/concept.hpp");
+    static_assert(transport::Policy<Transport>, "the third policy of an upgrader is a transport policy: use transport::named_pipe or transport::socketpair, or see transport/concept.hpp");
+    static_assert(launch::Policy<Launch>, "the fourth policy of an upgrader is a launch policy: use launch::direct, or see launch/concept.hpp");
+
+public:
+    using tcp_listener = typename Io::tcp_listener;
+    using unix_listener = typename Io::unix_listener;
+    using seqpacket_listener = typename Io::seqpacket_listener;
+    using datagram = typename Io::datagram;
+
+    /// The first generation, or a later one: it then has got all from its parent when the constructor returns.
+    ///
+    /// Throws `error`: condition::bad_handoff when it was started by a parent and cannot take over, with the reason in
+    /// words, which the parent is told too; what options name and cannot be had; errc::second_upgrader.
+    explicit upgrader(ecdysis::options options, Notify notify = {}, Transport transport = {}, Launch launch = {})
+        requires std::default_initializable<Io>
+        : upgrader{Io{}, std::move(options), std::move(notify), std::move(transport), std::move(launch)}
+    {}
+    /// `io`: for io::asio an execution context or an executor.
+    upgrader(Io io, ecdysis::options options, Notify notify = {}, Transport transport = {}, Launch launch = {})
+        : generation_{{std::move(io), std::move(notify), std::move(transport), std::move(launch)}, std::move(options)}
+    {}
+
+    /// How many generations came before.
+    [[nodiscard]] unsigned generation() const noexcept { return generation_.number(); }
+
+    // ---- what it listens on: before ready, and later for new addresses. Each claims what the parent has under the
+    // same kind and address, as it was asked for (port 0 keeps its port), or opens it. Errors: invalid_address,
+    // address_in_use, descriptor_mismatch, name_too_long; too_late between ready and commit; not_serving when
+    // stopped; and what socket(2), bind(2) and listen(2) say.
+
+    [[nodiscard]] tcp_listener listen_tcp(address const& where, listen_options const& options = {})
+    {
+        return tcp_listener{listen(socket_kind::tcp, where, options)};
+    }
+    [[nodiscard]] tcp_listener listen_tcp(address const& where, listen_options const& options, error_code& ec)
+    {
+        return guarded(ec, [&] { return listen_tcp(where, options); });
+    }
+
+    /// A Unix stream socket: a path, or @name.
+    [[nodiscard]] unix_listener listen_unix(address const& where, listen_options const& options = {})
+    {
+        return unix_listener{listen(socket_kind::unix_stream, where, options)};
+    }
+    [[nodiscard]] unix_listener listen_unix(address const& where, listen_options const& options, error_code& ec)
+    {
+        return guarded(ec, [&] { return listen_unix(where, options); });
+    }
+
+    [[nodiscard]] seqpacket_listener listen_seqpacket(address const& where, listen_options const& options = {})
+    {
+        return seqpacket_listener{listen(socket_kind::unix_seqpacket, where, options)};
+    }
+    [[nodiscard]] seqpacket_listener listen_seqpacket(address const& where, listen_options const& options, error_code& ec)
+    {
+        return guarded(ec, [&] { return listen_seqpacket(where, options); });
+    }
+
+    [[nodiscard]] datagram bind_udp(address const& where, listen_options const& options = {})
+    {
+        return datagram{listen(socket_kind::udp, where, options)};
+    }
+    [[nodiscard]] datagram bind_udp(address const& where, listen_options const& options, error_code& ec)
+    {
+        return guarded(ec, [&] { return bind_udp(where, options); });
+    }
+
+    /// A Unix datagram socket: a path, or @name.
+    [[nodiscard]] datagram bind_unix(address const& where, listen_options const& options = {})
+    {
+        return datagram{listen(socket_kind::unix_datagram, where, options)};
+    }
+    [[nodiscard]] datagram bind_unix(address const& where, listen_options const& options, error_code& ec)
+    {
+        return guarded(ec, [&] { return bind_unix(where, options); });
+    }
+
+    /// SO_REUSEPORT shards: all that the parent has, whatever `count` says, for none of them may go with connections
+    /// in its queue; and new ones up to `count`, which take part from commit on.
+    [[nodiscard]] std::vector<tcp_listener> listen_tcp_shards(address const& where, std::size_t count,
+                                                              listen_options const& options = {})
+    {
+        return shards<tcp_listener>(socket_kind::tcp, where, count, options);
+    }
+    [[nodiscard]] std::vector<datagram> bind_udp_shards(address const& where, std::size_t count,
+                                                        listen_options const& options = {})
+    {
+        return shards<datagram>(socket_kind::udp, where, count, options);
+    }
+
+    // ---- what it hands over besides
+
+    /// Hands a duplicate of `fd` to the next generation under `name`, with `bytes` beside it (at most 256), for as long
+    /// as the result lives: any file, a live connection too. Several may have one name; they keep their order. Errors:
+    /// name_too_long, and what fcntl(2) says.
+    [[nodiscard]] ecdysis::offer offer(std::string name, int fd, std::string bytes = {})
+    {
+        auto const hold = generation_.policies.io.lock();
+        return generation_.inventory().offer_file(std::move(name), fd, std::move(bytes));
+    }
+    /// The next file that the parent offers under `name`; nothing if there is none (any more). Before ready: later it
+    /// throws errc::too_late, and what was not claimed is closed at commit.
+    [[nodiscard]] std::optional<handed_over_file> claim(std::string const& name)
+    {
+        auto const hold = generation_.policies.io.lock();
+        return generation_.claim(name);
+    }
+    /// The names of all files that the parent offers and that were not claimed yet, in its order.
+    [[nodiscard]] std::vector<std::string> unclaimed_files()
+    {
+        auto const hold = generation_.policies.io.lock();
+        return generation_.unclaimed_files();
+    }
+
+    /// State of any size for the next generation. `fill` is called in each upgrade, `undo` if that fails afterwards;
+    /// what `fill` throws fails the upgrade. Early state is there when the child starts, late state after its ready().
+    void hand_over_state(std::string name, handover when, state_filler fill, state_undo undo = {})
+    {
+        auto const hold = generation_.policies.io.lock();
+        generation_.inventory().add_state(std::move(name), when, std::move(fill), std::move(undo));
+    }
+    /// The parent's state of that name, once; nothing if there is none. Late state before ready() throws
+    /// errc::not_serving; state that somebody could still change errc::state_not_sealed.
+    [[nodiscard]] std::optional<ecdysis::inherited_state> inherited_state(std::string const& name)
+    {
+        auto const hold = generation_.policies.io.lock();
+        return generation_.state(name);
+    }
+
+    /// The datagram pair between this generation and the one before, and after (options.channel): AF_UNIX SOCK_DGRAM,
+    /// non-blocking, the caller's own; empty if there is none, or it was taken. To the parent from construction on, to
+    /// the child from the exit `upgraded` on.
+    [[nodiscard]] os::owned_fd take_channel_to_parent()
+    {
+        auto const hold = generation_.policies.io.lock();
+        return generation_.take_parent_channel();
+    }
+    [[nodiscard]] os::owned_fd take_channel_to_child()
+    {
+        auto const hold = generation_.policies.io.lock();
+        return generation_.take_child_channel();
+    }
+
+    // ---- ready
+
+    /// Says that this generation could serve, and returns at commit: from then on it may accept. At once in the first
+    /// generation. Claim and open all descriptors before.
+    ///
+    /// Errors: condition::bad_handoff (the parent died under a service manager, or said nonsense); stopped;
+    /// no_service_manager; a pid file that cannot be written; already_waiting.
+    void ready(error_code& ec)
+        requires(Io::blocking)
+    {
+        auto hold = generation_.policies.io.lock();
+        auto& outcome = generation_.begin_ready();
+        hold.unlock();
+        generation_.policies.io.wait(outcome, ec);
+    }
+    void ready()
+        requires(Io::blocking)
+    {
+        throwing("become ready", [this](error_code& ec) { ready(ec); });
+    }
+    /// The same as an asynchronous operation, void(error_code). Cancelling it (terminal, partial, total) cancels the
+    /// waiting, never the upgrade.
+    template <class Token = typename default_token<Io>::type>
+    auto async_ready(Token&& token = {})
+        requires(!Io::blocking)
+    {
+        return generation_.policies.io.template async_wait<nothing>(
+            [this]() -> outcome<nothing>& { return generation_.begin_ready(); }, std::forward<Token>(token));
+    }
+
+    /// Says in a child why it cannot serve: the parent reports it, ends the upgrade and serves on. End the process then.
+    /// Nothing in the first generation.
+    void fail(std::string_view why)
+    {
+        auto const hold = generation_.policies.io.lock();
+        generation_.fail(std::string{why});
+    }
+
+    // ---- wait
+
+    /// Returns when the process should end: upgraded, stopped, or partially stopped. Its first call tells the parent
+    /// that this generation serves, so call it when accepting has begun; the parent accepts until then.
+    ///
+    /// Errors: already_waiting; in a child that gave up, why.
+    exit wait(error_code& ec)
+        requires(Io::blocking)
+    {
+        auto hold = generation_.policies.io.lock();
+        auto& outcome = generation_.begin_wait();
+        hold.unlock();
+        return generation_.policies.io.wait(outcome, ec).value;
+    }
+    exit wait()
+        requires(Io::blocking)
+    {
+        return throwing("wait for an exit", [this](error_code& ec) { return wait(ec); });
+    }
+    /// The same as an asynchronous operation, void(error_code, exit). One at a time; cancelling it cancels the waiting.
+    template <class Token = typename default_token<Io>::type>
+    auto async_wait(Token&& token = {})
+        requires(!Io::blocking)
+    {
+        return generation_.policies.io.template async_wait<exit>(
+            [this]() -> outcome<exit>& { return generation_.begin_wait(); }, std::forward<Token>(token));
+    }
+
+    // ---- drain
+
+    /// Waits until no guard is left, or `deadline` has passed, or a second stop comes, and gives the number left. It
+    /// ends all that the upgrader does; what is left is for the host to close, and then the process should end.
+    ///
+    /// Guards and connections() tell when to say `Connection: close`, and after options.idle_grace when to close idle
+    /// ones.
+    std::size_t drain(std::chrono::milliseconds deadline, error_code& ec)
+        requires(Io::blocking)
+    {
+        auto hold = generation_.policies.io.lock();
+        auto& outcome = generation_.begin_drain(deadline);
+        hold.unlock();
+        return generation_.policies.io.wait(outcome, ec).value;
+    }
+    std::size_t drain(std::chrono::milliseconds deadline)
+        requires(Io::blocking)
+    {
+        return throwing("drain", [&](error_code& ec) { return drain(deadline, ec); });
+    }
+    /// The same as an asynchronous operation, void(error_code, std::size_t). Cancelling it cancels the waiting, never the drain.
+    template <class Token = typename default_token<Io>::type>
+    auto async_drain(std::chrono::milliseconds deadline, Token&& token = {})
+        requires(!Io::blocking)
+    {
+        return generation_.policies.io.template async_wait<std::size_t>(
+            [this, deadline]() -> outcome<std::size_t>& { return generation_.begin_drain(deadline); },
+            std::forward<Token>(token));
+    }
+
+    /// The open connections, for a host that counts its own beside the accepted ones:
+    /// `connection_guard{up.connections()}`.
+    [[nodiscard]] std::shared_ptr<open_connections> const& connections() const noexcept
+    {
+        return generation_.connections();
+    }
+
+    // ---- triggers by call, from any thread; `told`, if given, gets the line that a control socket would get, from
+    // where the upgrader runs.
+
+    void request_upgrade(std::function<void(std::string const&)> told = {}) { ask(request::upgrade, std::move(told)); }
+    void request_stop(std::function<void(std::string const&)> told = {}) { ask(request::stop, std::move(told)); }
+    void request_partial_stop(std::function<void(std::string const&)> told = {})
+    {
+        ask(request::partial_stop, std::move(told));
+    }
+
+    /// For a host that speaks to the service manager itself, as after a partial stop.
+    [[nodiscard]] Notify& notifier() noexcept { return generation_.policies.notify; }
+
+private:
+    [[nodiscard]] auto listen(socket_kind kind, address const& where, listen_options const& options)
+    {
+        auto const hold = generation_.policies.io.lock();
+        return generation_.claim_or_open(kind, where, options);
+    }
+
+    template <class Handle>
+    [[nodiscard]] std::vector<Handle> shards(socket_kind kind, address const& where, std::size_t count,
+                                             listen_options const& options)
+    {
+        auto const hold = generation_.policies.io.lock();
+        std::vector<Handle> result;
+        for (auto& source : generation_.claim_or_open_shards(kind, where, count, options))
+            result.emplace_back(std::move(source));
+        return result;
+    }
+
+    void ask(request what, std::function<void(std::string const&)> told)
+    {
+        generation_.policies.io.post([this, what, told = std::move(told)]() mutable {
+            generation_.ask(what, {}, told ? requester{std::move(told)} : requester{});
+        });
+    }
+
+    /// The error_code form of a throwing one; the sentence goes to the observer.
+    template <class F>
+    [[nodiscard]] auto guarded(error_code& ec, F&& f)
+    {
+        try {
+            ec.clear();
+            return f();
+        } catch (error const& e) {
+            ec = e.code();
+            auto const hold = generation_.policies.io.lock();
+            generation_.warn(e.what());
+            return decltype(f()){};
+        }
+    }
+
+    /// The throwing form of an error_code one.
+    template <class F>
+    static auto throwing(char const* what, F&& f)
+    {
+        struct raise
+        {
+            char const* what;
+            error_code ec{};
+            void operator()() const
+            {
+                if (ec)
+                    throw error{ec, what};
+            }
+        } failed{what};
+        if constexpr (std::is_void_v<decltype(f(failed.ec))>) {
+            f(failed.ec);
+            failed();
+        } else {
+            auto result = f(failed.ec);
+            failed();
+            return result;
+        }
+    }
+
+    ecdysis::generation<Io, Notify, Transport, Launch> generation_;
+};
+
+} // namespace ecdysis
+
+#endif
