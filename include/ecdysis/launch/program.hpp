@@ -86,13 +86,16 @@ public:
     }
 
     /// The environment as it is now, without any ECDYSIS_HANDOFF, and with `assignment` (NAME=value) at the end.
+    /// Nor has it a WATCHDOG_PID that names this process: the child would take the watchdog for another's
+    /// (sd_watchdog_enabled(3)), and the service manager would end it for its silence.
     ///
     /// Not safe while another thread changes the environment (setenv(3)).
     [[nodiscard]] static std::vector<std::string> child_environment(std::string_view assignment)
     {
+        auto const own_watchdog = "WATCHDOG_PID=" + std::to_string(::getpid());
         std::vector<std::string> result;
         for (char** entry = ::environ; entry != nullptr && *entry != nullptr; ++entry)
-            if (!is_handoff(*entry))
+            if (!is_handoff(*entry) && *entry != own_watchdog)
                 result.emplace_back(*entry);
         result.emplace_back(assignment);
         return result;
