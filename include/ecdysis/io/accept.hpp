@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: BSL-1.0
+#ifndef ECDYSIS_IO_ACCEPT_HPP
+#define ECDYSIS_IO_ACCEPT_HPP
+
+#include <ecdysis/drain.hpp>
+#include <ecdysis/error.hpp>
+#include <ecdysis/os/call.hpp>
+#include <ecdysis/os/fd.hpp>
+
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <memory>
+#include <utility>
+
+namespace ecdysis::io {
+
+/// What one look at a socket gave.
+enum class attempt {
+    done,      ///< an accepted connection, or something to read
+    nothing,   ///< the queue is empty
+    exhausted, ///< no descriptors or memory left; the same may succeed later
+    failed,    ///< the socket cannot be used
+};
+
+/// Takes one connection from the queue of a non-blocking `listener`. `flags` are those of accept4.
+[[nodiscard]] inline attempt try_accept(os::borrowed_fd listener, int flags, os::owned_fd& connection, error_code& ec)
+{
+    // Some filters of system calls answer with EPERM for ever, hence a bound.
+    for (int tries = 0; tries < 64; ++tries) {
+        connection = os::owned_fd{::accept4(listener.get(), nullptr, nullptr, flags | SOCK_CLOEXEC)};
+        if (connection) {
+            ec.clear();
+            return attempt::done;
+        }
+        switch (errno) {
+        case EAGAIN:
+            return attempt::nothing;
+        // Errors of the connection that was next in the queue, not of the listener; accept(2) wants another try.
+        case EINTR:
+        case ECONNABORTED:
+        case EPROTO:
+        case EPERM:
+        case ENETDOWN:
+        case ENOPROTOOPT:
+        case EHOSTDOWN:
+        case ENONET:
+        case EHOSTUNREACH:
+        case ENETUNREACH:
+            continue;
+        case EMFILE:
+        case ENFILE:
+        case ENOBUFS:
+        case ENOMEM:
+            ec = os::last_error();
+            return attempt::exhausted;
+        default:
+            ec = os::last_error();
+            return attempt::failed;
+        }
+    }
+    ec = os::last_error();
+    return attempt::exhausted;
+}
+
+/// Whether reading from (or accepting on) `socket` would not wait.
+[[nodiscard]] inline bool is_readable(os::borrowed_fd socket) noexcept
+{
+    error_code ignored;
+    ::pollfd entry{socket.get(), POLLIN, 0};
+    return os::call(ignored, [&] { return ::poll(&entry, 1, 0); }) == 1;
+}
+
+/// How long to wait when descriptors have run out: 5 ms, then twice as long each time, up to 1 s.
+class backoff
+{
+public:
+    [[nodiscard]] std::chrono::milliseconds next() noexcept
+    {
+        auto const pause = next_;
+        next_ = std::min(2 * next_, std::chrono::milliseconds{1000});
+        return pause;
+    }
+    void reset() noexcept { next_ = first; }
+
+private:
+    static constexpr std::chrono::milliseconds first{5};
+    std::chrono::milliseconds next_ = first;
+};
+
+/// How far the accepting of one source has come. It only ever moves forward.
+class accepting
+{
+public:
+    enum class phase {
+        waiting,  ///< before commit: calls wait
+        open,     ///< calls wait for connections
+        emptying, ///< what is in the queue is taken, nothing is waited for
+        ended,    ///< calls end
+    };
+
+    [[nodiscard]] phase now() const noexcept { return phase_; }
+    /// Whether a call may take from the queue.
+    [[nodiscard]] bool may_take() const noexcept { return phase_ == phase::open || phase_ == phase::emptying; }
+
+    void open() noexcept
+    {
+        if (phase_ == phase::waiting)
+            phase_ = phase::open;
+    }
+
+    /// The queue of `socket` is to be emptied first: until it is, the drain waits, for the last connections have
+    /// no guards yet. An empty queue ends at once.
+    void empty(os::borrowed_fd socket, std::shared_ptr<open_connections> connections)
+    {
+        if (phase_ == phase::emptying)
+            return;
+        connection_guard guard{std::move(connections)};
+        if (phase_ == phase::open && is_readable(socket)) {
+            phase_ = phase::emptying;
+            queue_ = std::move(guard);
+        } else {
+            end(guard);
+        }
+    }
+
+    /// `released` is to be dropped where no lock is held.
+    void end(connection_guard& released) noexcept
+    {
+        phase_ = phase::ended;
+        if (queue_)
+            released = std::move(queue_);
+    }
+
+private:
+    phase phase_ = phase::waiting;
+    connection_guard queue_;
+};
+
+/// Sets O_NONBLOCK. It is the open file description's, so the other generations see it too, and want it too.
+inline void set_non_blocking(os::borrowed_fd fd, error_code& ec) noexcept
+{
+    int const flags = os::call(ec, [&] { return ::fcntl(fd.get(), F_GETFL); });
+    if (!ec && (flags & O_NONBLOCK) == 0)
+        os::call(ec, [&] { return ::fcntl(fd.get(), F_SETFL, flags | O_NONBLOCK); });
+}
+
+} // namespace ecdysis::io
+
+#endif

@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: BSL-1.0
+#ifndef ECDYSIS_IO_SIGNAL_DISPOSITION_HPP
+#define ECDYSIS_IO_SIGNAL_DISPOSITION_HPP
+
+#include <ecdysis/error.hpp>
+#include <ecdysis/os/call.hpp>
+
+#include <pthread.h>
+#include <signal.h>
+
+#include <span>
+
+namespace ecdysis::io {
+
+/// What a signal did before a handler of ours was installed, to be brought back when ours goes.
+class signal_disposition
+{
+public:
+    signal_disposition(int signal, error_code& ec) noexcept : signal_{signal}
+    {
+        os::call(ec, [&] { return ::sigaction(signal_, nullptr, &previous_); });
+    }
+
+    [[nodiscard]] int signal() const noexcept { return signal_; }
+
+    /// To be called once ours is in place.
+    void installed() noexcept { ours_ = current(); }
+
+    /// Brings the previous disposition back, unless somebody has replaced ours since.
+    void bring_back() const noexcept
+    {
+        if (same(current(), ours_))
+            ::sigaction(signal_, &previous_, nullptr);
+    }
+
+    /// The same where `remove` takes our handler away and leaves the default: a replacement by somebody else survives
+    /// that, and a handler that others share stays.
+    template <class F>
+    void bring_back_after(F&& remove) const
+    {
+        auto const before = current();
+        remove();
+        if (!same(before, ours_))
+            ::sigaction(signal_, &before, nullptr);
+        else if (!same(current(), ours_))
+            ::sigaction(signal_, &previous_, nullptr);
+    }
+
+private:
+    [[nodiscard]] struct ::sigaction current() const noexcept
+    {
+        struct ::sigaction action{};
+        ::sigaction(signal_, nullptr, &action);
+        return action;
+    }
+    // sa_handler and sa_sigaction share their place.
+    static bool same(struct ::sigaction const& a, struct ::sigaction const& b) noexcept
+    {
+        return a.sa_handler == b.sa_handler;
+    }
+
+    int signal_;
+    struct ::sigaction previous_{};
+    struct ::sigaction ours_{};
+};
+
+/// Lets `signals` through in this thread; a generation is started with some of them blocked.
+inline void unblock(std::span<int const> signals) noexcept
+{
+    ::sigset_t set;
+    ::sigemptyset(&set);
+    for (int const signal : signals)
+        ::sigaddset(&set, signal);
+    ::pthread_sigmask(SIG_UNBLOCK, &set, nullptr);
+}
+
+} // namespace ecdysis::io
+
+#endif
