@@ -67,10 +67,10 @@ public:
     };
 
     generation(policy_set chosen, ecdysis::options options)
-        : policies{std::move(chosen)}, options_{std::move(options)},
-          parent_side_{*this, launch::program{options_.program, options_.arguments}}
+        : policies{std::move(chosen)}, options_{std::move(options)}
     {
         auto const hold = policies.io.lock();
+        parent_side_.emplace(*this, launch::program{options_.program, options_.arguments});
         if (auto const variable = handoff::take_variable()) {
             child_side_.emplace(*this, *variable);
             tell(events::inherited{child_side_->inheritance().size(), child_side_->parent()});
@@ -89,9 +89,16 @@ public:
 
     ~generation()
     {
+        // All that a callback could still touch goes with the lock held, and whoever waits hears that it is over.
         auto const hold = policies.io.lock();
         close();
+        parent_side_.reset();
         child_side_.reset();
+        alive_.reset();
+        error_code const gone{ECANCELED, boost::system::system_category()}; // Asio's operation_aborted
+        ready_.set(gone);
+        exit_.set(gone);
+        drained_.set(gone);
     }
 
     // ---- what the host does
@@ -187,7 +194,7 @@ public:
         draining_ = true;
         announce_draining();
         auto& io = policies.io;
-        connections_->watch([this] { policies.io.post([this] { check_drained(); }); });
+        connections_->watch([this] { post([this] { check_drained(); }); });
         auto const now = io::clock::now();
         drain_deadline_ = io.at(now + deadline, [this] { finish_drain(); });
         if (options_.idle_grace < deadline)
@@ -207,13 +214,23 @@ public:
                 who.answer("failed reason=\"not serving\"");
                 return;
             }
-            return parent_side_.upgrade(by, std::move(who));
+            return parent_side_->upgrade(by, std::move(who));
         }
         if (who)
             stop_requesters_.push_back(std::move(who));
         if (leaving_.empty())
             leaving_.push_back({what == request::stop ? exit::kind::stopped : exit::kind::partially_stopped, by});
         stop();
+    }
+
+    /// `f()` from where this generation runs, if it still does by then. From any thread, without the lock.
+    template <class F>
+    void post(F f)
+    {
+        policies.io.post([alive = std::weak_ptr{alive_}, f = std::move(f)] {
+            if (!alive.expired())
+                f();
+        });
     }
 
     void fail(std::string const& why)
@@ -403,8 +420,8 @@ private:
             return ask(request::stop, by, {});
         if (is_in(options_.partial_stop_on))
             return ask(request::partial_stop, by, {});
-        auto const earliest = std::max(began_serving_, parent_side_.last_ended()) + options_.signal_interval;
-        if (!serving_ || parent_side_.upgrading() || io::clock::now() >= earliest)
+        auto const earliest = std::max(began_serving_, parent_side_->last_ended()) + options_.signal_interval;
+        if (!serving_ || parent_side_->upgrading() || io::clock::now() >= earliest)
             return ask(request::upgrade, by, {});
         // Sooner than is good: all that come until then are one.
         signal_delay_ = policies.io.at(earliest, [this, by] { ask(request::upgrade, by, {}); });
@@ -415,7 +432,7 @@ private:
         if (child_side_ && !child_side_->given_up() && !serving_ && !retired_ && !exit_.known())
             child_side_->stop();
         else
-            parent_side_.stop();
+            parent_side_->stop();
     }
 
     // ---- the drain
@@ -457,14 +474,14 @@ private:
         } else {
             control_.hand_over();
         }
-        parent_side_.forget_child();
+        parent_side_->forget_child();
         answer_stop_requesters();
     }
 
     /// No other generation serves or will: paths, control sockets and the pid file end with this one.
     [[nodiscard]] bool owns_service() const noexcept
     {
-        return !retired_ && !parent_side_.has_committed_child() && (!child_side_ || accepting_);
+        return !retired_ && !parent_side_->has_committed_child() && (!child_side_ || accepting_);
     }
 
     void answer_stop_requesters()
@@ -532,7 +549,7 @@ private:
             return phase::draining;
         if (!accepting_)
             return phase::starting;
-        return parent_side_.during();
+        return parent_side_ ? parent_side_->during() : phase::serving;
     }
 
     only_upgrader only_;
@@ -564,7 +581,9 @@ private:
     handle close_idle_;
 
     std::optional<handoff::child_side<generation>> child_side_;
-    handoff::parent_side<generation> parent_side_;
+    std::optional<handoff::parent_side<generation>> parent_side_;
+
+    std::shared_ptr<bool> alive_ = std::make_shared<bool>(true); ///< for what was posted and comes late
 };
 
 } // namespace ecdysis

@@ -342,9 +342,8 @@ private:
 
     void ask(request what, std::function<void(std::string const&)> told)
     {
-        generation_.policies.io.post([this, what, told = std::move(told)]() mutable {
-            generation_.ask(what, {}, told ? requester{std::move(told)} : requester{});
-        });
+        generation_.post(
+            [this, what, told = std::move(told)] { generation_.ask(what, {}, told ? requester{told} : requester{}); });
     }
 
     /// The error_code form of a throwing one; the sentence goes to the observer.
