@@ -312,6 +312,9 @@ public:
         connections_->begin_draining();
     }
 
+    /// The child's side was stopped: so is the service, whose life is the parent's machine's to know.
+    void stop_serving() { parent_side_->stop(); }
+
     /// Accepting ends, and nobody follows.
     void begin_stop()
     {

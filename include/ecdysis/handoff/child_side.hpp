@@ -181,7 +181,7 @@ private:
             if (received_) // otherwise the constructor throws
                 generation_.give_up(why_, blame_);
             return;
-        case action::stop: return generation_.begin_stop();
+        case action::stop: return generation_.stop_serving();
         case action::read_rest: return read_rest();
         case action::close_handoff:
             frame_watch_ = {};
