@@ -15,9 +15,11 @@
 #include <charconv>
 #include <concepts>
 #include <cstddef>
+#include <cstdint>
 #include <cstring>
 #include <string>
 #include <string_view>
+#include <system_error>
 
 namespace ecdysis {
 
@@ -202,10 +204,12 @@ private:
         if (auto const percent = host.find('%'); percent != host.npos) {
             std::string const scope{host.substr(percent + 1)};
             unsigned number = ::if_nametoindex(scope.c_str());
-            if (number == 0)
-                std::from_chars(scope.data(), scope.data() + scope.size(), number);
-            if (number == 0)
-                return false;
+            if (number == 0) {
+                auto const all = scope.data() + scope.size();
+                if (auto const [end, failure] = std::from_chars(scope.data(), all, number);
+                    failure != std::errc{} || end != all || number == 0)
+                    return false;
+            }
             in.sin6_scope_id = number;
             host = host.substr(0, percent);
         }
