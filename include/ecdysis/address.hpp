@@ -124,11 +124,11 @@ public:
         if (asked.port() == 0)
             same_port.set_port(0);
         if (family() == AF_INET6) {
-            // The kernel fills flow info and scope only where they apply.
+            // The kernel fills flow info and scope only where they apply: it drops the scope of [::1%lo].
             auto const& a = same_port.as<::sockaddr_in6>();
             auto const& b = asked.as<::sockaddr_in6>();
             return a.sin6_port == b.sin6_port && std::memcmp(&a.sin6_addr, &b.sin6_addr, sizeof a.sin6_addr) == 0 &&
-                   (b.sin6_scope_id == 0 || a.sin6_scope_id == b.sin6_scope_id);
+                   (a.sin6_scope_id == 0 || b.sin6_scope_id == 0 || a.sin6_scope_id == b.sin6_scope_id);
         }
         if (family() == AF_INET) {
             auto const& a = same_port.as<::sockaddr_in>();
