@@ -36,7 +36,7 @@ struct listen_options
     std::function<void(int)> setup{}; ///< sees each new socket before bind, not inherited ones
 };
 
-/// "tcp", "udp", "unix stream" …, the first word of a descriptor's name.
+/// "tcp", "udp", "unix" …, the first word of a descriptor's name.
 [[nodiscard]] constexpr char const* name(socket_kind kind) noexcept
 {
     switch (kind) {
@@ -152,7 +152,6 @@ inline void listen(os::borrowed_fd socket, socket_kind kind, address const& wher
 }
 
 /// Refuses an inherited socket that is not what was asked for, naming what was expected and what came.
-/// `bound` gets its address.
 inline void verify(os::borrowed_fd socket, socket_kind kind, address const& asked, listen_options const& options)
 {
     auto const refuse = [&](std::string const& came) {
@@ -169,6 +168,8 @@ inline void verify(os::borrowed_fd socket, socket_kind kind, address const& aske
     auto const where = address::bound(socket, ec);
     if (ec || !where.satisfies(asked))
         refuse(ec ? ec.message() : "one on " + where.text());
+    if (where.family() != AF_UNIX && where.port() == 0) // else it would satisfy whoever asks for any port
+        refuse("one that is not bound");
     if (!is_datagram(kind) && get(socket, SOL_SOCKET, SO_ACCEPTCONN, ec) == 0)
         refuse("one that does not listen");
     if (asked.family() == AF_INET6 && (get(socket, IPPROTO_IPV6, IPV6_V6ONLY, ec) != 0) != options.v6_only)
