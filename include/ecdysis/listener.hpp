@@ -129,8 +129,9 @@ inline void set(os::borrowed_fd socket, int level, int option, int value, std::s
     error_code ec;
     bind_once(ec);
     if (ec == boost::system::errc::address_in_use && !path.empty()) {
-        if (os::is_stale_socket(path, type(kind), where.data(), where.size())) {
-            ::unlink(path.c_str());
+        auto const found = os::identify(path);
+        if (os::is_stale_socket(path, where.data(), where.size())) {
+            os::unlink_if_same(path, found);
             bind_once(ec);
         } else {
             throw error{errc::address_in_use, "bind " + describe(kind, where) +

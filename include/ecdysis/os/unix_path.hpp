@@ -48,17 +48,18 @@ inline void unlink_if_same(std::string const& path, file_identity identity) noex
         ::unlink(path.c_str());
 }
 
-/// Whether a Unix socket path is left over from a process that has gone: nothing answers there.
-[[nodiscard]] inline bool is_stale_socket(std::string const& path, int type, ::sockaddr const* address,
-                                          ::socklen_t size) noexcept
+/// Whether a Unix socket path is left over from a process that has gone: no socket is bound there any more.
+/// Nobody notices the question: to connect a datagram socket tells the other side nothing.
+[[nodiscard]] inline bool is_stale_socket(std::string const& path, ::sockaddr const* address, ::socklen_t size) noexcept
 {
     struct ::stat status{};
     if (::lstat(path.c_str(), &status) != 0 || !S_ISSOCK(status.st_mode))
         return false;
-    owned_fd const probe{::socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)};
+    owned_fd const probe{::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)};
     if (!probe)
         return false;
-    // EAGAIN is a full queue, EPROTOTYPE a socket of another type: both are alive (unix(7)).
+    // Never with the type that is there: a connection would be a request at a control socket, and a socket that is bound
+    // but does not listen yet says ECONNREFUSED. With another type each living one says EPROTOTYPE (unix(7)).
     return ::connect(probe.get(), address, size) != 0 && errno == ECONNREFUSED;
 }
 
