@@ -52,8 +52,10 @@ public:
         auto const text = line + "\n";
         ::send(connection_.get(), text.data(), text.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
         // What the client has said is read first: closing with it unread would turn the answer's end into ECONNRESET.
+        // It can say no more, so this ends.
+        ::shutdown(connection_.get(), SHUT_RD);
         std::array<char, 4096> unread;
-        for (int i = 0; i < 16 && ::recv(connection_.get(), unread.data(), unread.size(), MSG_DONTWAIT) > 0; ++i) {}
+        while (::recv(connection_.get(), unread.data(), unread.size(), MSG_DONTWAIT) > 0) {}
         connection_.reset();
     }
 
