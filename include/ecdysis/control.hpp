@@ -12,6 +12,8 @@
 #include <sys/socket.h>
 
 #include <array>
+#include <cerrno>
+#include <chrono>
 #include <functional>
 #include <list>
 #include <string>
@@ -131,16 +133,23 @@ private:
         door.watch = io.watch(door.socket, [this, &io, &door] { accept(io, door); }, ec);
     }
 
+    void watch_later(Io& io, door& door)
+    {
+        door.watch = io.at(io::clock::now() + std::chrono::milliseconds{100}, [this, &io, &door] {
+            error_code ec;
+            watch(io, door, ec);
+            if (ec)
+                watch_later(io, door);
+        });
+    }
+
     void accept(Io& io, door& door)
     {
         os::owned_fd connection{::accept4(door.socket.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK)};
         if (!connection) {
             // No descriptor or no memory is free: the client waits in the queue, and we do not spin on it.
             if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)
-                door.watch = io.at(io::clock::now() + std::chrono::milliseconds{100}, [this, &io, &door] {
-                    error_code ignored;
-                    watch(io, door, ignored);
-                });
+                watch_later(io, door);
             return;
         }
         ::ucred peer{};
