@@ -9,11 +9,13 @@
 #include <ecdysis/os/unix_path.hpp>
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <filesystem>
 #include <string>
 #include <string_view>
+#include <utility>
 
 namespace ecdysis {
 
@@ -41,6 +43,9 @@ public:
         os::call(ec, [&] { return ::faccessat(AT_FDCWD, directory().c_str(), W_OK | X_OK, AT_EACCESS); });
         if (ec && !writable_in_place())
             throw error{ec, "write the pid file " + path_ + ": its directory must be writable for uid " +
+                                std::to_string(::geteuid())};
+        if (!ec && !replaceable(ec) && !writable_in_place())
+            throw error{ec, "write the pid file " + path_ + ": what is there cannot be replaced by uid " +
                                 std::to_string(::geteuid())};
     }
 
@@ -100,6 +105,21 @@ public:
 
 private:
     [[nodiscard]] std::string directory() const { return std::filesystem::path{path_}.parent_path().string(); }
+
+    /// In a directory with the sticky bit only the owner of either may rename over a file (rename(2)).
+    [[nodiscard]] bool replaceable(error_code& ec) const
+    {
+        struct ::stat file{};
+        struct ::stat place{};
+        if (::lstat(path_.c_str(), &file) != 0 || ::stat(directory().c_str(), &place) != 0)
+            return true;
+        auto const us = ::geteuid();
+        if (S_ISDIR(file.st_mode))
+            ec = make_error_code(boost::system::errc::is_a_directory);
+        else if ((place.st_mode & S_ISVTX) != 0 && us != 0 && us != file.st_uid && us != place.st_uid)
+            ec = make_error_code(boost::system::errc::operation_not_permitted);
+        return !ec;
+    }
 
     [[nodiscard]] bool writable_in_place() const noexcept
     {
