@@ -58,9 +58,11 @@ public:
     offer(offer&&) noexcept = default;
     offer& operator=(offer&& other) noexcept
     {
-        withdraw();
-        files_ = std::move(other.files_);
-        key_ = other.key_;
+        if (this != &other) {
+            withdraw();
+            files_ = std::move(other.files_);
+            key_ = other.key_;
+        }
         return *this;
     }
     ~offer() { withdraw(); }
