@@ -16,7 +16,7 @@ public:
         starting,  ///< has all; the program starts up
         waiting,   ///< said ready
         committed, ///< may accept
-        serving,   ///< said serving, or has nobody left to say it to
+        serving,   ///< said serving, or has nobody left to say it to; hears a stop that crossed it on the way
         given_up,  ///< must not serve
         stopped,
     };
@@ -28,7 +28,7 @@ public:
         commit,       ///< frame: the child may accept
         stop_frame,   ///< frame: the parent was told to stop
         garbage,      ///< what came makes no sense here
-        closed,       ///< the parent closed its end; says nothing of its life
+        closed,       ///< the parent closed its end, all it sent was read; says nothing of its life
         parent_ended, ///< the parent's pidfd says so
         nothing_left, ///< after `read_rest`: all that the ended parent had sent was read
         deadline,     ///< the armed time has passed
@@ -76,6 +76,7 @@ public:
         case state::committed:
             return committed(e);
         case state::serving:
+            return serving(e);
         case state::given_up:
         case state::stopped:
             break;
@@ -122,8 +123,9 @@ private:
         switch (e) {
         case event::host_ready:
             if (parent_ended_) {
-                state_ = state::committed;
-                return {action::become_heir};
+                if (!heir_allowed_) // the host was faster than nothing_left
+                    return give_up();
+                return become_heir();
             }
             state_ = state::waiting;
             return {action::send_ready};
@@ -157,8 +159,7 @@ private:
         case event::nothing_left:
             if (!heir_allowed_)
                 return give_up();
-            state_ = state::committed;
-            return {action::become_heir};
+            return become_heir();
         case event::stop:
             state_ = state::stopped;
             return {action::stop, action::close_handoff};
@@ -180,7 +181,13 @@ private:
         switch (e) {
         case event::host_serves:
             state_ = state::serving;
-            return {action::send_serving, action::close_handoff};
+            if (silent_)
+                return {action::send_serving, action::close_handoff};
+            return {action::send_serving};
+        case event::closed:
+        case event::nothing_left:
+            silent_ = true;
+            return {};
         case event::stop_frame:
             state_ = state::stopped;
             return {action::stop, action::close_handoff};
@@ -188,6 +195,24 @@ private:
             // This generation is the service now: its stop is the service's, so the parent must not take it back.
             state_ = state::stopped;
             return {action::send_serving, action::stop, action::close_handoff};
+        default:
+            return {};
+        }
+    }
+
+    // A parent that is stopped before it reads that we serve has forwarded the stop: it must not be lost.
+    constexpr actions serving(event e) noexcept
+    {
+        if (silent_)
+            return {};
+        switch (e) {
+        case event::stop_frame:
+            state_ = state::stopped;
+            return {action::stop, action::close_handoff};
+        case event::closed:
+        case event::nothing_left:
+            silent_ = true;
+            return {action::close_handoff};
         default:
             return {};
         }
@@ -203,10 +228,20 @@ private:
         case state::starting:
         case state::waiting:
         case state::committed:
+        case state::serving:
+            if (silent_)
+                return {};
             return {action::read_rest};
         default:
             return {};
         }
+    }
+
+    constexpr actions become_heir() noexcept
+    {
+        state_ = state::committed;
+        silent_ = true;
+        return {action::become_heir};
     }
 
     constexpr actions give_up() noexcept
@@ -217,6 +252,7 @@ private:
 
     state state_ = state::receiving;
     bool parent_ended_ = false; ///< seen on its pidfd; what it sent before may still be unread
+    bool silent_ = false;       ///< with `committed` and `serving`: nothing more can come from the parent
     bool heir_allowed_;
 };
 
