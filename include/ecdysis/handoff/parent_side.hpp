@@ -472,6 +472,8 @@ private:
         case transport::received::kind::again: return false;
         case transport::received::kind::closed:
             attempt_->frame_watch = {};
+            if (!attempt_->was_committed)
+                fail_with("closed the handoff, and did not end", errc::child_closed);
             tell(occurrence::closed);
             return false;
         case transport::received::kind::frame: break;
