@@ -378,7 +378,7 @@ public:
             // Once it serves, its stop is its own parent's side's affair.
             if (child_.now() == Child::state::serving)
                 is.child_leaves = true;
-            child(Child::event::stop, w);
+            stop_child(w);
             break;
         case move::kill_parent:
             is.parent_killed = true;
@@ -879,6 +879,7 @@ private:
             return child_sends(frame::failed, w);
         case action::send_serving:
             w.expect(is.accepted, "a child serves only when it was told that it may");
+            is.says_serving = true;
             return child_sends(frame::serving, w);
         case action::take_over:
             w.expect(is.committed && !is.given_up, "a child takes over with a commit");
@@ -909,6 +910,13 @@ private:
             is.down.clear();
             break;
         }
+    }
+
+    void stop_child(witness& w)
+    {
+        auto const is_service = child_.may_accept();
+        child(Child::event::stop, w);
+        w.expect(!is_service || is.says_serving, "a service that is stopped is not taken back");
     }
 
     void child_reads(witness& w)
