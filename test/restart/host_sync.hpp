@@ -1,124 +1,157 @@
 // SPDX-License-Identifier: BSL-1.0
-// The host on io::sync: a thread for each listener and each connection.
+// host.cpp with io::sync: a thread for each acceptor and each connection.
+#pragma once
+
+#include "host_service.hpp"
+
 #include <ecdysis/io/sync.hpp>
 
-#include <poll.h>
-
 #include <condition_variable>
-#include <mutex>
+#include <set>
 
 namespace host {
 
-using assembly = ecdysis::upgrader<ecdysis::io::sync, ecdysis::notify::ECDYSIS_TEST_NOTIFY, ecdysis::transport::ECDYSIS_TEST_TRANSPORT>;
-
-void serve(ecdysis::io::sync_connection connection, unsigned generation)
+/// Threads that end by themselves, and the connections that they serve.
+class thread_group
 {
-    std::string data;
-    int const fd = connection.socket.get();
-    std::stop_callback const idle{connection.guard.close_idle(), [fd] { ::shutdown(fd, SHUT_RD); }};
-    char buffer[512];
-    for (;;) {
-        auto const got = ::recv(fd, buffer, sizeof buffer, 0);
-        if (got <= 0)
-            return;
-        data.append(buffer, static_cast<std::size_t>(got));
-        for (auto end = data.find('\n'); end != data.npos; end = data.find('\n')) {
-            data.erase(0, end + 1);
-            bool const last = connection.guard.draining();
-            auto const text = answer(generation, last);
-            if (::send(fd, text.data(), text.size(), MSG_NOSIGNAL) < 0 || last)
-                return;
+public:
+    thread_group() = default;
+    thread_group(thread_group const&) = delete;
+    thread_group& operator=(thread_group const&) = delete;
+
+    template <class F>
+    void start(F f)
+    {
+        {
+            std::lock_guard const hold{mutex_};
+            ++count_;
         }
+        std::thread{[this, f = std::move(f)]() mutable {
+            {
+                auto const here = std::move(f);
+                here();
+            }
+            std::lock_guard const hold{mutex_};
+            if (--count_ == 0)
+                none_.notify_all();
+        }}.detach();
+    }
+
+    void add(int socket)
+    {
+        std::lock_guard const hold{mutex_};
+        sockets_.insert(socket);
+    }
+    void remove(int socket)
+    {
+        std::lock_guard const hold{mutex_};
+        sockets_.erase(socket);
+    }
+
+    /// Cuts what is still open, and waits.
+    ~thread_group()
+    {
+        std::unique_lock hold{mutex_};
+        for (int const socket : sockets_)
+            ::shutdown(socket, SHUT_RDWR);
+        none_.wait(hold, [this] { return count_ == 0; });
+    }
+
+private:
+    std::mutex mutex_;
+    std::condition_variable none_;
+    std::size_t count_ = 0;
+    std::set<int> sockets_;
+};
+
+template <class Upgrader>
+void talk(service<Upgrader>& with, thread_group& threads, ecdysis::os::owned_fd& socket, ecdysis::connection_guard const& guard)
+{
+    int const fd = socket.get();
+    threads.add(fd);
+    std::stop_callback const idle{guard.close_idle(), [fd] { ::shutdown(fd, SHUT_RD); }};
+    std::string text;
+    for (bool last = false; !last;) {
+        char buffer[512];
+        auto const size = ::recv(fd, buffer, sizeof buffer, 0);
+        if (size <= 0)
+            break;
+        text.append(buffer, static_cast<std::size_t>(size));
+        for (auto end = text.find('\n'); end != text.npos && !last; end = text.find('\n')) {
+            auto const line = text.substr(0, end);
+            text.erase(0, end + 1);
+            last = guard.draining() || line == "quit";
+            auto const answer = with.answer(line, last);
+            if (line == "offer")
+                with.park(ecdysis::os::owned_fd{::dup(fd)});
+            ::send(fd, answer.data(), answer.size(), MSG_NOSIGNAL);
+            last = last || line == "offer";
+        }
+    }
+    threads.remove(fd);
+}
+
+template <class Upgrader>
+void accept(service<Upgrader>& with, thread_group& threads, ecdysis::io::sync_listener& listener)
+{
+    for (;;) {
+        ecdysis::error_code ec;
+        auto accepted = listener.accept(ec);
+        if (ec && ec != ecdysis::errc::ended)
+            with.log("error", "accept: " + ec.message());
+        if (!accepted)
+            return;
+        auto const kept = std::make_shared<ecdysis::io::sync_connection>(std::move(*accepted));
+        threads.start([&with, &threads, kept] { talk(with, threads, kept->socket, kept->guard); });
     }
 }
 
-int run(settings const& s, behaviour const& behave, event_log const& log)
+template <class Upgrader>
+void answer_datagrams(service<Upgrader>& with, ecdysis::io::sync_datagram& socket)
 {
-    assembly up{s.options};
-    std::jthread reaper;
-    if (behave.is("reap-all"))
-        reaper = std::jthread{[](std::stop_token stop) {
-            while (!stop.stop_requested())
-                if (::waitpid(-1, nullptr, WNOHANG) <= 0)
-                    ::usleep(200);
-        }};
-    std::list<std::jthread> idlers;
-    std::stop_source idle;
-    for (int i = 0; i < behave.number("threads", 0); ++i)
-        idlers.emplace_back([token = idle.get_token()] {
-            std::mutex mutex;
-            std::unique_lock lock{mutex};
-            std::condition_variable_any{}.wait(lock, token, [] { return false; });
-        });
+    while (socket.wait()) {
+        char buffer[512];
+        ::sockaddr_storage peer;
+        ::socklen_t length = sizeof peer;
+        auto* const from = reinterpret_cast<::sockaddr*>(&peer);
+        auto const size = ::recvfrom(socket.native_handle(), buffer, sizeof buffer, MSG_DONTWAIT, from, &length);
+        if (size < 0)
+            continue;
+        auto const answer = with.answer({}, false);
+        ::sendto(socket.native_handle(), answer.data(), answer.size(), MSG_DONTWAIT | MSG_NOSIGNAL, from, length);
+    }
+}
 
-    long counter = 0;
-    if (!s.counter.empty())
-        up.hand_over_state("counter", ecdysis::handover::late,
-                           [&](ecdysis::state_writer& to) { to.write(std::to_string(counter + 1)); },
-                           [&] { log.write("undone\n"); });
-
-    std::list<assembly::tcp_listener> listeners;
-    std::list<assembly::datagram> datagrams;
-    if (!behave.is("claim-nothing"))
-        listen(
-            up, s, behave, [&](auto one) { listeners.push_back(std::move(one)); },
-            [&](auto one, auto) { listeners.push_back(std::move(one)); },
-            [&](auto one) { datagrams.push_back(std::move(one)); });
-    for (auto const& one : listeners)
-        log_ports(log, one.native_handle());
-    for (auto const& one : datagrams)
-        log_ports(log, one.native_handle());
-
-    start_up(up, behave);
-    if (behave.is("crash-after-claiming"))
-        ::_exit(4);
-    after_ready_frame(behave);
+template <class Notify, class Transport>
+void run(settings const& chosen, journal const& log, behaviour const& behave, bool is_child, Notify notify)
+{
+    using upgrader = ecdysis::upgrader<ecdysis::io::sync, Notify, Transport>;
+    upgrader up{observed(chosen, log, behave), std::move(notify)};
+    service<upgrader> with{up, chosen, log, behave};
+    with.at("constructed");
+    with.open();
+    // Asking before ready is refused, at once, by whoever waits in ready(): when it has said so.
+    if (is_child && with.knows("said-ready"))
+        up.request_upgrade([&](std::string const&) { with.at("said-ready"); });
     up.ready();
-    if (behave.is("crash-after-commit"))
-        ::_exit(6);
-    if (!s.counter.empty())
-        if (auto const state = up.inherited_state("counter"))
-            counter = std::stol(std::string{state->text()});
-    log.write("counter " + std::to_string(counter) + "\n");
+    with.opened();
 
-    std::mutex mutex;
-    std::list<std::jthread> connections;
-    std::list<std::jthread> workers;
-    for (auto& one : listeners)
-        workers.emplace_back([&up, &one, &mutex, &connections, generation = up.generation()] {
-            while (auto connection = one.accept()) {
-                std::lock_guard const hold{mutex};
-                connections.emplace_back(
-                    [generation](auto accepted) { serve(std::move(accepted), generation); }, std::move(*connection));
-            }
-        });
-    for (auto& one : datagrams)
-        workers.emplace_back([&one, generation = up.generation()] {
-            while (one.wait())
-                answer_datagrams(one.native_handle(), generation);
-        });
-
-    if (behave.is("never-serving"))
-        hang();
-    if (s.options.channel) {
-        if (auto const to_parent = up.take_channel_to_parent())
-            (void)!::send(to_parent.get(), "hello", 5, MSG_NOSIGNAL);
+    thread_group threads;
+    for (std::size_t i = 0; i != chosen.acceptors; ++i) {
+        for (auto* const list : {&with.tcp, &with.unix_streams, &with.seqpackets})
+            for (auto& listener : *list)
+                threads.start([&] { accept(with, threads, listener); });
+        for (auto& socket : with.datagrams)
+            threads.start([&] { answer_datagrams(with, socket); });
     }
-    auto const why = up.wait();
-    if (auto const to_child = up.take_channel_to_child()) {
-        char text[16] = {};
-        ::pollfd ready{to_child.get(), POLLIN, 0};
-        ::poll(&ready, 1, 5000);
-        if (::recv(to_child.get(), text, sizeof text - 1, MSG_DONTWAIT) > 0)
-            log.write(std::string{"channel "} + text + "\n");
+    for (auto& fd : with.handed_over) {
+        auto const kept = std::make_shared<ecdysis::io::sync_connection>(std::move(fd), ecdysis::connection_guard{up.connections()});
+        ::fcntl(kept->socket.get(), F_SETFL, ::fcntl(kept->socket.get(), F_GETFL) & ~O_NONBLOCK);
+        threads.start([&with, &threads, kept] { talk(with, threads, kept->socket, kept->guard); });
     }
-    log.write(std::string{"exit "} + why.text() + " by " + why.by.text() + "\n");
-    auto const left = up.drain(s.drain);
-    log.write("left " + std::to_string(left) + "\n");
-    if (left != 0)
-        ::_exit(0);
-    idle.request_stop();
-    return 0;
+    with.at("accepting");
+    with.leaving(up.wait());
+    up.drain(chosen.drain);
 }
 
 } // namespace host
