@@ -83,6 +83,12 @@ public:
         return 0;
     }
 
+    /// [::], with any port: the one address that may stand for IPv4 too.
+    [[nodiscard]] bool is_any_v6() const noexcept
+    {
+        return family() == AF_INET6 && IN6_IS_ADDR_UNSPECIFIED(&as<::sockaddr_in6>().sin6_addr);
+    }
+
     /// The file of a Unix address; empty for an abstract one and for other families.
     [[nodiscard]] std::string path() const
     {
@@ -95,9 +101,13 @@ public:
     {
         char buffer[INET6_ADDRSTRLEN] = {};
         switch (family()) {
-        case AF_INET:
-            ::inet_ntop(AF_INET, &as<::sockaddr_in>().sin_addr, buffer, sizeof buffer);
-            return std::string{buffer} + ":" + std::to_string(port());
+        case AF_INET: {
+            std::string result;
+            auto const host = ntohl(as<::sockaddr_in>().sin_addr.s_addr);
+            for (int shift = 24; shift >= 0; shift -= 8)
+                result.append(std::to_string(host >> shift & 0xff)).push_back(shift == 0 ? ':' : '.');
+            return result.append(std::to_string(port()));
+        }
         case AF_INET6: {
             auto const& in = as<::sockaddr_in6>();
             ::inet_ntop(AF_INET6, &in.sin6_addr, buffer, sizeof buffer);

@@ -173,7 +173,8 @@ inline void verify(os::borrowed_fd socket, socket_kind kind, address const& aske
         refuse("one that is not bound");
     if (!is_datagram(kind) && get(socket, SOL_SOCKET, SO_ACCEPTCONN, ec) == 0)
         refuse("one that does not listen");
-    if (asked.family() == AF_INET6 && (get(socket, IPPROTO_IPV6, IPV6_V6ONLY, ec) != 0) != options.v6_only)
+    // Of one address the option says nothing: bind(2) sets it for all but [::] (Linux, net/ipv6/af_inet6.c).
+    if (asked.is_any_v6() && (get(socket, IPPROTO_IPV6, IPV6_V6ONLY, ec) != 0) != options.v6_only)
         refuse(options.v6_only ? "one that accepts IPv4 too" : "one that accepts IPv6 alone");
 }
 
