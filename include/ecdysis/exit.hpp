@@ -11,20 +11,25 @@ namespace ecdysis {
 /// What asked for an upgrade or a stop.
 struct trigger
 {
-    enum class source { call, signal, control, parent };
+    enum class source {
+        call,
+        signal,
+        control,
+        handoff, ///< the other generation was told to, and passed it on
+    };
 
     source from = source::call;
     int signal = 0;                                  ///< for a signal
     os::process_id peer = os::process_id::none;      ///< for a control socket: who connected
 
-    /// "signal 1", "control socket, pid 4711", "call", "parent".
+    /// "signal 1", "control socket, pid 4711", "call", "the other generation".
     [[nodiscard]] std::string text() const
     {
         switch (from) {
         case source::call: return "call";
         case source::signal: return "signal " + std::to_string(signal);
         case source::control: return "control socket, pid " + std::to_string(os::number(peer));
-        case source::parent: return "parent";
+        case source::handoff: return "the other generation";
         }
         return {};
     }

@@ -16,7 +16,7 @@ namespace ecdysis::handoff {
 inline constexpr std::array parent_states{"serving",    "launching", "handing_over", "starting", "announcing",
                                           "committing", "committed", "ending",       "retired",  "stopped"};
 inline constexpr std::array parent_events{
-    "upgrade", "stop",    "launched", "launch_failed", "asked",        "handed_over", "ready",       "failed",  "serving",
+    "upgrade", "stop",    "launched", "launch_failed", "asked",        "handed_over", "ready",       "failed",  "serving", "child_stopped",
     "garbage", "closed",  "child_ended", "nothing_left", "announced",  "commit_sent", "commit_lost", "deadline"};
 inline constexpr std::array parent_actions{
     "tell_reloading", "launch",    "send_next",     "announce",         "commit",      "retire",
@@ -30,7 +30,7 @@ inline constexpr std::array child_states{"receiving", "starting", "waiting", "co
 inline constexpr std::array child_events{"began",  "frame",        "end",          "commit",   "stop_frame",
                                          "garbage", "closed",      "parent_ended", "nothing_left", "deadline",
                                          "host_ready", "host_failed", "host_serves", "stop"};
-inline constexpr std::array child_actions{"ask",         "send_ready", "send_fail", "send_serving", "take_over",
+inline constexpr std::array child_actions{"ask",         "send_ready", "send_fail", "send_serving", "send_stop", "take_over",
                                           "become_heir", "give_up",    "stop",      "read_rest",    "close_handoff"};
 
 static_assert(parent_states.size() == static_cast<std::size_t>(parent::state::stopped) + 1);

@@ -184,6 +184,7 @@ struct facts
     bool told_late = false;
     bool accepted = false;    ///< the child was allowed to accept
     bool says_serving = false;
+    bool says_stopped = false;
     bool to_forward = false; ///< a stop came after commit and before the parent heard of serving
     bool parent_stopped = false;
     bool child_stopped = false;
@@ -522,6 +523,7 @@ public:
         w.expect(!is.parent_stopped || !parent_.accepting(), "a parent that is stopped accepts no more");
         auto const p = parent_.now();
         if (p == Parent::state::serving) {
+            w.expect(!is.says_stopped, "a service that is stopped is not taken back");
             w.expect(!is.owed, "an upgrade that is over has been reported");
             w.expect(!is.reloading, "the manager hears ready again");
             w.expect(!is.parent_open && !is.watching, "a parent that serves on has dropped its end");
@@ -713,7 +715,7 @@ private:
             is.up.clear();
             break;
         case action::stop:
-            w.expect(is.parent_stopped, "the parent stops only when it is told to");
+            w.expect(is.parent_stopped || is.says_stopped, "the parent stops only when it is told to");
             is.reloading = false;
             break;
         case action::forward_stop:
@@ -807,6 +809,8 @@ private:
             return parent(event::failed, w);
         case frame::serving:
             return parent(event::serving, w);
+        case frame::stop:
+            return parent(event::child_stopped, w);
         default:
             return parent(event::garbage, w);
         }
@@ -881,6 +885,10 @@ private:
             w.expect(is.accepted, "a child serves only when it was told that it may");
             is.says_serving = true;
             return child_sends(frame::serving, w);
+        case action::send_stop:
+            w.expect(is.accepted, "a child stops the service only as the service");
+            is.says_stopped = true;
+            return child_sends(frame::stop, w);
         case action::take_over:
             w.expect(is.committed && !is.given_up, "a child takes over with a commit");
             w.expect(!is.accepted, "a child takes over once");
@@ -914,9 +922,9 @@ private:
 
     void stop_child(witness& w)
     {
-        auto const is_service = child_.may_accept();
+        auto const is_service = child_.now() == Child::state::committed; // later its own parent's side stops it
         child(Child::event::stop, w);
-        w.expect(!is_service || is.says_serving, "a service that is stopped is not taken back");
+        w.expect(!is_service || is.says_stopped, "a service that is stopped is not taken back");
     }
 
     void child_reads(witness& w)

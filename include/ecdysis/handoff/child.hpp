@@ -43,6 +43,7 @@ public:
         send_ready,   ///< with what was claimed
         send_fail,
         send_serving,
+        send_stop,    ///< the service stops
         take_over,    ///< committed: the host may accept
         become_heir,  ///< the parent died before commit: take over without it
         give_up,      ///< ready fails; the process should end
@@ -194,7 +195,7 @@ private:
         case event::stop:
             // This generation is the service now: its stop is the service's, so the parent must not take it back.
             state_ = state::stopped;
-            return {action::send_serving, action::stop, action::close_handoff};
+            return {action::send_stop, action::stop, action::close_handoff};
         default:
             return {};
         }

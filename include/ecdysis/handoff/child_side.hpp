@@ -171,6 +171,7 @@ private:
         case action::send_ready: return send(handoff::ready{inheritance_.claims()});
         case action::send_fail: return say_failed(words_);
         case action::send_serving: return send(handoff::serving{});
+        case action::send_stop: return send(handoff::stop{});
         case action::take_over: return generation_.take_over();
         case action::become_heir:
             generation_.tell(events::heir{parent_});

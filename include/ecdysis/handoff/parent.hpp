@@ -34,6 +34,7 @@ public:
         ready,         ///< frame: the child could serve
         failed,        ///< frame: the child says why it fails
         serving,       ///< frame: the child accepts
+        child_stopped, ///< frame: the committed child was told to stop, and with it the service
         garbage,       ///< what came makes no sense here
         closed,        ///< the child closed its end, all it sent was read; says nothing of its life
         child_ended,   ///< the child's pidfd says so
@@ -99,6 +100,10 @@ public:
             return child_ended();
         case event::nothing_left:
             return child_gone();
+        case event::child_stopped:
+            if (state_ == state::committed)
+                return child_stopped();
+            break;
         default:
             break;
         }
@@ -213,6 +218,7 @@ private:
         case event::closed:
             return let_child_end();
         case event::serving:
+        case event::child_stopped:
         case event::garbage:
         case event::deadline:
             return end_child();
@@ -245,6 +251,7 @@ private:
         case event::asked:
         case event::ready:
         case event::serving:
+        case event::child_stopped:
         case event::garbage:
             return end_child();
         default:
@@ -264,6 +271,16 @@ private:
         default:
             return {};
         }
+    }
+
+    // The child was the service by then, so its stop is the service's: it is not taken back, not even when the child
+    // has ended meanwhile.
+    constexpr actions child_stopped() noexcept
+    {
+        state_ = state::stopped;
+        if (child_ended_)
+            return {action::stop, action::disarm};
+        return {action::stop, action::disarm, action::report_failed};
     }
 
     constexpr actions ending(event e) noexcept

@@ -33,6 +33,13 @@ struct bequest
     std::vector<os::borrowed_fd> fds;
     std::vector<std::shared_ptr<void const>> keep;
 
+    void reserve(std::size_t count)
+    {
+        records.reserve(count);
+        fds.reserve(count);
+        keep.reserve(count);
+    }
+
     void add(record what, os::borrowed_fd fd, std::shared_ptr<void const> owner = {})
     {
         records.push_back(std::move(what));
@@ -211,7 +218,7 @@ private:
             close_end();
             return generation_.retire(attempt_->bequest.records, attempt_->claims, std::move(attempt_->channel),
                                       attempt_->by);
-        case action::stop: return generation_.begin_stop();
+        case action::stop: return begin_stop();
         case action::forward_stop: return forward_stop();
         case action::end_drain: return generation_.end_drain();
         case action::ask_to_end: return end_child(SIGTERM);
@@ -421,7 +428,18 @@ private:
             return feed(occurrence::commit_lost);
         }
         attempt_->was_committed = true;
-        feed(occurrence::commit_sent);
+        // Before all that waits to be worked off: from now on the child may accept, so no stop may end it.
+        if (feeding_)
+            pending_.push_front(occurrence::commit_sent);
+        else
+            feed(occurrence::commit_sent);
+    }
+
+    void begin_stop()
+    {
+        if (machine_.now() == state::stopped)
+            fail_with("stopped", errc::stopped);
+        generation_.begin_stop();
     }
 
     void forward_stop()
@@ -516,6 +534,8 @@ private:
         }
         if (std::holds_alternative<handoff::serving>(said))
             return occurrence::serving;
+        if (std::holds_alternative<handoff::stop>(said))
+            return occurrence::child_stopped;
         if (std::holds_alternative<handoff::unknown>(said))
             return {}; // of a later version
         fail_with("the child sent a frame that only a parent sends", errc::corrupt_handoff);

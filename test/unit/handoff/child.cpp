@@ -166,7 +166,7 @@ BOOST_AUTO_TEST_CASE(of_its_own_before_commit)
 BOOST_AUTO_TEST_CASE(of_its_own_after_commit_is_the_services)
 {
     conversation{committed()}
-        .expect(event::stop, {action::send_serving, action::stop, action::close_handoff}, state::stopped)
+        .expect(event::stop, {action::send_stop, action::stop, action::close_handoff}, state::stopped)
         .may_accept(false)
         .is_over();
 }
