@@ -112,21 +112,21 @@ public:
     [[nodiscard]] std::shared_ptr<typename Io::source> claim_or_open(socket_kind kind, address const& where,
                                                                      listen_options const& options)
     {
-        check_claiming(sockets::describe(kind, where));
+        check_claiming([&] { return sockets::describe(kind, where); });
         return inventory_.claim_or_open(policies.io, connections_, kind, where, options, inheritance(), accepting_);
     }
 
     [[nodiscard]] std::vector<std::shared_ptr<typename Io::source>>
     claim_or_open_shards(socket_kind kind, address const& where, std::size_t count, listen_options options)
     {
-        check_claiming(sockets::describe(kind, where));
+        check_claiming([&] { return sockets::describe(kind, where); });
         return inventory_.claim_or_open_shards(policies.io, connections_, kind, where, count, std::move(options),
                                                inheritance(), accepting_);
     }
 
     [[nodiscard]] std::optional<handed_over_file> claim(std::string const& name)
     {
-        check_claiming(name);
+        check_claiming([&] { return name; });
         auto* const from = inheritance();
         auto taken = from != nullptr ? from->take(handoff::descriptor_kind::connection, name)
                                      : handoff::inheritance::descriptor{};
@@ -319,7 +319,7 @@ public:
     void begin_stop()
     {
         if (leaving_.empty())
-            leaving_.push_back({exit::kind::stopped, {.from = trigger::source::parent}});
+            leaving_.push_back({exit::kind::stopped, {.from = trigger::source::handoff}});
         auto const& why = leaving_.front();
         serving_ = false;
         tell(events::stopping{why});
@@ -507,12 +507,14 @@ private:
         return from != nullptr ? from->take(kind, name) : handoff::inheritance::descriptor{};
     }
 
-    void check_claiming(std::string const& what) const
+    /// `what()` names what is claimed.
+    template <class F>
+    void check_claiming(F&& what) const
     {
         if (child_side_ && !accepting_ && !child_side_->claiming())
-            throw error{errc::too_late, "claim " + what};
+            throw error{errc::too_late, "claim " + what()};
         if (retired_ || !leaving_.empty())
-            throw error{errc::not_serving, "claim " + what};
+            throw error{errc::not_serving, "claim " + what()};
     }
 
     [[nodiscard]] static std::string door_name(request what, address const& where)

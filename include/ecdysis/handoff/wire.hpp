@@ -125,7 +125,7 @@ struct serving
     friend bool operator==(serving const&, serving const&) = default;
 };
 
-/// The parent, which was told to stop after commit, tells the child to.
+/// Whichever was told to stop after commit tells the other: the service stops.
 struct stop
 {
     friend bool operator==(stop const&, stop const&) = default;
@@ -241,24 +241,32 @@ struct packed
     std::size_t taken = 0; ///< how many; 0 only if there were none, or on an error
 };
 
-/// Takes as many of `records` from the front as one frame holds.
+/// How many of `records` from the front one frame holds.
 ///
 /// Errors: `errc::name_too_long` if one of them is not within the limits.
-[[nodiscard]] inline packed pack(std::span<record const> records, error_code& ec)
+[[nodiscard]] inline std::size_t count_fitting(std::span<record const> records, error_code& ec) noexcept
 {
     ec.clear();
     std::size_t taken = 0;
     for (auto size = header_size; taken != records.size() && taken != max_frame_descriptors; ++taken) {
         if (!within_limits(records[taken])) {
             ec = errc::name_too_long;
-            return {};
+            return 0;
         }
         size += encoded_size(records[taken]);
         if (size > max_frame)
             break;
     }
-    auto const some = records.first(taken);
-    return {{{some.begin(), some.end()}}, taken};
+    return taken;
+}
+
+/// Takes as many of `records` from the front as one frame holds.
+///
+/// Errors: `errc::name_too_long` if one of them is not within the limits.
+[[nodiscard]] inline packed pack(std::span<record const> records, error_code& ec)
+{
+    auto const some = records.first(count_fitting(records, ec));
+    return {{{some.begin(), some.end()}}, some.size()};
 }
 
 /// `text` as one line of at most `max_reason` bytes: no control characters, no UTF-8 sequence cut in two.
@@ -298,8 +306,8 @@ struct packed
             out.put(it.generation);
             out.put(static_cast<std::uint32_t>(os::number(it.parent)));
         } else if constexpr (std::same_as<type, descriptors>) {
-            auto const whole = pack(it.records, ec);
-            if (!ec && whole.taken != it.records.size())
+            auto const fitting = count_fitting(it.records, ec);
+            if (!ec && fitting != it.records.size())
                 ec = errc::descriptor_limit;
             if (ec)
                 return;
@@ -386,6 +394,7 @@ struct packed
                 result.parent = in.process();
             }
         } else if constexpr (std::same_as<type, descriptors>) {
+            result.records.reserve(head.descriptors); // at most max_frame_descriptors
             for (std::size_t i = 0; i != head.descriptors && !in.failed(); ++i) {
                 reader fields{in.take(in.number<std::uint16_t>())};
                 record r;
