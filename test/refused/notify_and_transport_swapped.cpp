@@ -1,0 +1,9 @@
+// refused: the second policy of an upgrader is a notify policy: use notify::none or notify::systemd
+// SPDX-License-Identifier: BSL-1.0
+#include <ecdysis/upgrader.hpp>
+#include <ecdysis/io/sync.hpp>
+#include <ecdysis/notify/none.hpp>
+#include <ecdysis/transport/named_pipe.hpp>
+
+using up = ecdysis::upgrader<ecdysis::io::sync, ecdysis::transport::named_pipe, ecdysis::notify::none>;
+auto const size = sizeof(up);

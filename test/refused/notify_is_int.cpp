@@ -1,0 +1,8 @@
+// refused: the second policy of an upgrader is a notify policy: use notify::none or notify::systemd
+// SPDX-License-Identifier: BSL-1.0
+#include <ecdysis/upgrader.hpp>
+#include <ecdysis/io/sync.hpp>
+#include <ecdysis/transport/socketpair.hpp>
+
+using up = ecdysis::upgrader<ecdysis::io::sync, int, ecdysis::transport::socketpair>;
+auto const size = sizeof(up);

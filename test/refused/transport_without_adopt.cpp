@@ -1,0 +1,14 @@
+// refused: the third policy of an upgrader is a transport policy: use transport::named_pipe or transport::socketpair
+// SPDX-License-Identifier: BSL-1.0
+#include <ecdysis/upgrader.hpp>
+#include <ecdysis/io/sync.hpp>
+#include <ecdysis/notify/none.hpp>
+#include <ecdysis/transport/socketpair.hpp>
+
+struct no_adopt : ecdysis::transport::socketpair
+{
+    void adopt() = delete;
+};
+
+using up = ecdysis::upgrader<ecdysis::io::sync, ecdysis::notify::none, no_adopt>;
+auto const size = sizeof(up);
