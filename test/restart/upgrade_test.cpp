@@ -1,162 +1,238 @@
 // SPDX-License-Identifier: BSL-1.0
-// Upgrades that succeed, and children that fail at every step: the service answers on, and nothing is left behind.
-#define BOOST_TEST_MODULE upgrade
+// Upgrades, and all the ways in which one fails: the service answers on as if nothing had been.
+#define BOOST_TEST_MODULE restart_upgrade
 #include "harness.hpp"
 
-#include <boost/test/data/monomorphic.hpp>
-#include <boost/test/data/test_case.hpp>
-
-using namespace test;
-namespace data = boost::unit_test::data;
+using namespace restart;
 
 namespace {
 
-std::vector<std::string> const hasty{"--ready-timeout", "300", "--serving-timeout", "300", "--kill-grace", "300"};
-
-bool matches(std::string const& text, std::string const& pattern) { return std::regex_match(text, std::regex{pattern}); }
-
-/// An upgrade to what `how` makes of the child fails with `answer`, under load, and harms nothing.
-void fails(service& it, std::string const& how, std::string const& answer)
+/// An upgrade under load that must fail with a line that `is_right`, and show nowhere.
+template <class Check>
+void fails(service& under_test, Check&& is_right)
 {
-    BOOST_TEST_CONTEXT("to a child that does " << how)
-    {
-        prober clients{it.where()};
-        it.behave(how);
-        auto const said = it.upgrade();
-        it.behave("");
-        BOOST_TEST(matches(said, answer), said << "\n" << it.log() << it.output());
-        auto const failed = clients.stop();
-        for (auto const& [kind, count] : failed)
-            BOOST_ERROR(kind << ": " << count);
-        BOOST_TEST(clients.answered() > 0);
-        it.check_unharmed();
-    }
+    auto const before = under_test.look();
+    prober load{under_test.address()};
+    auto const line = under_test.upgrade();
+    BOOST_TEST(is_right(line), line);
+    BOOST_TEST(load.go_on());
+    auto const counts = load.stop();
+    BOOST_TEST(counts.failed() == 0U, counts.text());
+    under_test.check_unharmed(before);
+    if (under_test.built().has_manager()) // and what the manager heard last is that it is ready
+        BOOST_TEST(wait_until([&] {
+            auto const heard = under_test.manager().messages();
+            return heard.back().says("READY=1") && heard.back().sender == before.pid;
+        }));
+}
+
+void fails_with(service& under_test, std::string const& expected)
+{
+    fails(under_test, [&](std::string const& line) { return line == expected; });
+}
+
+/// The next attempt, with a good program, succeeds.
+void recovers(service& under_test)
+{
+    under_test.run_next_well();
+    auto const before = under_test.look();
+    auto const line = under_test.upgrade();
+    BOOST_TEST(line.starts_with("ok generation="), line);
+    under_test.check_succeeded(before);
+    under_test.stop();
+}
+
+bool begins(std::string const& line, std::string const& start)
+{
+    return line.starts_with(start);
 }
 
 } // namespace
 
-BOOST_DATA_TEST_CASE(an_upgrade_hands_the_service_over, data::make(assemblies()))
+RESTART_TEST(upgrade)
 {
-    service it{sample};
-    BOOST_TEST(it.ask() == "0 " + std::to_string(it.first()));
-    auto const said = it.upgrade();
-    BOOST_TEST(matches(said, R"(ok generation=1 pid=\d+ took_ms=\d+\.\d)"), said);
-    BOOST_TEST(it.ask() == "1 " + std::to_string(it.serving()));
-    BOOST_TEST(said.find("pid=" + std::to_string(it.serving()) + " ") != said.npos);
-    // The old code is gone.
-    BOOST_TEST(wait_until([&] { return ::waitpid(it.first(), nullptr, WNOHANG) == it.first(); }));
-    it.check_clean();
-    it.stop();
-}
-
-BOOST_DATA_TEST_CASE(twenty_upgrades_under_load_lose_nothing, data::make(assemblies()))
-{
-    service it{sample};
-    prober clients{it.where()};
-    for (int i = 1; i <= 20; ++i) {
-        auto const said = it.upgrade();
-        BOOST_REQUIRE_MESSAGE(said.starts_with("ok generation=" + std::to_string(i) + " "), said << "\n" << it.log());
+    service one{built};
+    auto const before = one.look();
+    BOOST_TEST(one.upgrade().starts_with("ok generation=1 pid="));
+    one.check_succeeded(before);
+    if (built.has_manager()) {
+        BOOST_TEST(one.manager().heard("READY=1", before.pid));
+        BOOST_TEST(one.manager().heard("RELOADING=1", before.pid));
+        BOOST_TEST(one.manager().heard("MAINPID=" + std::to_string(one.pid()), before.pid));
     }
-    for (auto const& [kind, count] : clients.stop())
-        BOOST_ERROR(kind << ": " << count);
-    BOOST_TEST(clients.answered() > 100);
-    BOOST_TEST(it.ask().starts_with("20 "));
-    it.check_clean();
-    it.stop();
+    one.stop();
+    if (built.has_manager())
+        BOOST_TEST(one.manager().heard("STOPPING=1", one.pid()));
 }
 
-BOOST_DATA_TEST_CASE(a_child_that_fails_before_commit_harms_nothing, data::make(assemblies()))
+RESTART_TEST(chain)
 {
-    service it{sample, hasty};
-    fails(it, "crash-before-upgrader 3", R"(failed phase=handing-over reason="exit status 3")");
-    fails(it, "exit-before-ready 7", R"(failed phase=starting reason="exit status 7")");
-    fails(it, "abort-before-ready", R"(failed phase=starting reason="killed by signal 6 \(Aborted\)")");
-    fails(it, "fail-before-ready config: no such upstream",
-          R"(failed phase=starting reason="exit status 3: config: no such upstream")");
-    fails(it, "fail-and-hang stuck", R"(failed phase=starting reason="killed by signal 9 \(Killed\): stuck")");
-    fails(it, "crash-after-claiming", R"(failed phase=starting reason="exit status 4")");
-    fails(it, "hang-before-ready", R"(failed phase=starting reason="not ready within 300 ms")");
-    fails(it, "close-from-3", R"(failed phase=handing-over reason="closed the handoff, and did not end")");
-    BOOST_TEST(it.upgrade().starts_with("ok generation=1 "));
-    it.check_unharmed();
-    it.stop();
+    service one{built};
+    auto const before = one.look();
+    prober load{one.address()};
+    for (unsigned i = 1; i <= 20; ++i) {
+        auto const line = one.upgrade();
+        BOOST_TEST(line.starts_with("ok generation=" + std::to_string(i) + " "), line);
+        BOOST_TEST_REQUIRE(load.go_on());
+    }
+    auto const counts = load.stop();
+    BOOST_TEST(counts.failed() == 0U, counts.text());
+    BOOST_TEST(counts.generations.size() > 10U);
+    BOOST_TEST_MESSAGE(counts.text());
+    one.check_succeeded(before);
+    one.stop();
+    BOOST_TEST(one.steps("warning").empty());
+    BOOST_TEST(one.steps("error").empty());
 }
 
-BOOST_DATA_TEST_CASE(a_child_that_dies_around_commit_harms_nothing, data::make(assemblies()))
+RESTART_TEST(crash_before_hello)
 {
-    service it{sample, hasty};
-    // It may die before or after the commit arrives; either way it never serves.
-    fails(it, "exit-after-ready-frame", R"(failed phase=\S+ reason="exit status 5")");
-    fails(it, "crash-after-commit", R"(failed phase=serving reason="exit status 6")");
-    BOOST_TEST(it.upgrade().starts_with("ok generation=1 "));
-    it.check_unharmed();
-    it.stop();
+    service one{built};
+    one.behave("begin exit 7");
+    fails_with(one, "failed phase=handing-over reason=\"exit status 7\"");
+    recovers(one);
 }
 
-BOOST_DATA_TEST_CASE(a_child_that_never_serves_is_reported_and_both_accept, data::make(assemblies()))
+RESTART_TEST(crash_while_starting)
 {
-    service it{sample, hasty};
-    it.behave("never-serving");
-    auto const said = it.upgrade();
-    BOOST_TEST(said == "failed phase=serving reason=\"no word that it serves within 300 ms; both generations accept\"");
-    BOOST_TEST(it.ask().size() > 2);
-    BOOST_TEST(it.upgrade() == "busy");
-    // Its death ends the upgrade, and this generation is the service as before.
-    auto const children = children_of(it.first());
-    BOOST_REQUIRE(children.size() == 1);
-    ::kill(children.front().pid, SIGKILL);
-    BOOST_TEST(it.logs("the upgrade failed while serving: killed by signal 9"));
-    it.behave("");
-    it.check_unharmed();
-    BOOST_TEST(it.upgrade().starts_with("ok generation=1 "));
-    it.stop();
+    service one{built};
+    one.behave("claimed abort");
+    fails_with(one, "failed phase=starting reason=\"killed by signal 6 (Aborted)\"");
+    one.behave("claimed exit 0");
+    fails_with(one, "failed phase=starting reason=\"exit status 0\"");
+    recovers(one);
 }
 
-BOOST_DATA_TEST_CASE(a_program_that_is_not_ours_harms_nothing, data::make(assemblies()))
+RESTART_TEST(fail_with_words)
 {
-    service it{sample, hasty};
-    auto const replaced = [&](fs::path const& program, std::string const& answer) {
-        it.use_program(program);
-        auto const said = it.upgrade();
-        BOOST_TEST(matches(said, answer), program << ": " << said << "\n" << it.log());
-        it.use(sample);
-        it.check_unharmed();
-    };
-    replaced("/nonexistent/program", R"(failed phase=launching reason="start .*/program: No such file or directory")");
-    replaced("/etc/passwd", R"(failed phase=launching reason="start .*/program: Permission denied")");
-    replaced("/tmp", R"(failed phase=launching reason="start .*/program: Permission denied")");
-    replaced("/bin/true", R"(failed phase=handing-over reason="exit status 0")");
-    replaced(it.script("exec sleep 100"), R"(failed phase=handing-over reason="not ready within 300 ms")");
-    replaced(it.script("for i in {3..20}; do eval \"exec $i>&-\"; done; exec sleep 100"),
-             R"(failed phase=handing-over reason="closed the handoff, and did not end")");
-    // A wrapper that forks, where exec is meant: its child is a program of ours, but not the one that was started.
-    replaced(it.script((hosts_directory() / ("host_" + sample)).string() + " \"$@\"; exit $?"),
-             R"(failed phase=handing-over reason=".*wrapper that forks.*")");
-    std::string other = sample;
-    other = is_pipe(sample) ? std::regex_replace(other, std::regex{"named_pipe"}, "socketpair")
-                            : std::regex_replace(other, std::regex{"socketpair"}, "named_pipe");
-    replaced(hosts_directory() / ("host_" + other), R"(failed phase=handing-over reason="exit status 1")");
-    BOOST_TEST(it.output().find("different transports") != std::string::npos);
-    BOOST_TEST(it.upgrade().starts_with("ok generation=1 "));
-    it.stop();
+    service one{built};
+    one.behave("claimed fail config: no such upstream");
+    fails_with(one, "failed phase=starting reason=\"exit status 3: config: no such upstream\"");
+    recovers(one);
 }
 
-BOOST_DATA_TEST_CASE(a_wrapper_that_execs_is_fine, data::make(assemblies()))
+RESTART_TEST(exit_right_after_ready)
 {
-    service it{sample};
-    it.use_program(it.script("exec " + (hosts_directory() / ("host_" + sample)).string() + " \"$@\""));
-    BOOST_TEST(it.upgrade().starts_with("ok generation=1 "));
-    it.check_unharmed();
-    it.stop();
+    service one{built};
+    one.behave("said-ready exit 5");
+    fails(one, [](std::string const& line) { // wherever the parent was when it saw it
+        return begins(line, "failed phase=") && line.ends_with(" reason=\"exit status 5\"");
+    });
+    recovers(one);
 }
 
-BOOST_DATA_TEST_CASE(a_repointed_symlink_starts_the_new_program, data::make(assemblies()))
+RESTART_TEST(crash_after_commit)
 {
-    service it{sample};
-    auto const copy = it.directory() / "newer";
-    fs::copy_file(hosts_directory() / ("host_" + sample), copy);
-    it.use_program(copy);
-    BOOST_TEST(it.upgrade().starts_with("ok generation=1 "));
-    BOOST_TEST(fs::read_symlink("/proc/" + std::to_string(it.serving()) + "/exe") == fs::canonical(copy));
-    it.stop();
+    service one{built};
+    one.behave("may-accept kill");
+    fails_with(one, "failed phase=serving reason=\"killed by signal 9 (Killed)\"");
+    recovers(one);
+}
+
+RESTART_TEST(never_ready)
+{
+    service one{built, {.arguments = {"--ready-timeout", "300", "--kill-grace", "200"}}};
+    one.behave("claimed hang"); // it does not hear SIGTERM
+    fails_with(one, "failed phase=starting reason=\"not ready within 300 ms\"");
+    one.behave("begin hang");
+    fails_with(one, "failed phase=handing-over reason=\"not ready within 300 ms\"");
+    one.run_next_well();
+    one.stop();
+}
+
+RESTART_TEST(never_serving)
+{
+    service one{built, {.arguments = {"--serving-timeout", "300", "--threads", "4"}}};
+    one.behave("accepting hang");
+    prober load{one.address()};
+    auto const line = one.upgrade();
+    BOOST_TEST(line == "failed phase=serving reason=\"no word that it serves within 300 ms; both generations accept\"");
+    BOOST_TEST(wait_until([&] { return load.now().generations.size() == 2; }));
+    BOOST_TEST(load.go_on(200));
+    auto const committed = one.wait_for("committed");
+    auto const child = one.wait_for("inherited").pid;
+    BOOST_TEST(committed.pid == one.pid());
+    BOOST_TEST(one.ask_control() == "busy");
+    auto const counts = load.stop();
+    BOOST_TEST(counts.failed() == 0U, counts.text());
+    // It is not killed for being late, but when it ends, this generation is whole again.
+    ::kill(child, SIGKILL);
+    one.wait_for("upgrade_failed", 2);
+    BOOST_TEST(one.ask().pid == one.pid());
+    one.check_nothing_left();
+    BOOST_TEST(wait_until([&] { return one.read("pid") == std::to_string(one.pid()) + "\n"; }));
+    one.run_next_well();
+    BOOST_TEST(one.upgrade().starts_with("ok generation=1 "));
+    one.stop();
+}
+
+RESTART_TEST(program_missing)
+{
+    service one{built};
+    one.run_next(one.path("nothing"));
+    fails_with(one, "failed phase=launching reason=\"start " + one.program() + ": No such file or directory\"");
+    recovers(one);
+}
+
+RESTART_TEST(program_not_executable)
+{
+    service one{built};
+    one.run_next_script("exit 0", 0644);
+    fails_with(one, "failed phase=launching reason=\"start " + one.program() + ": Permission denied\"");
+    recovers(one);
+}
+
+RESTART_TEST(script_that_forks)
+{
+    service one{built};
+    one.run_next_script("\"$HOST\" \"$@\" &\nwait");
+    fails(one, [](std::string const& line) {
+        return begins(line, "failed phase=handing-over reason=\"pid ") &&
+               line.find("started through a wrapper that forks; use exec in it") != line.npos;
+    });
+    recovers(one);
+}
+
+RESTART_TEST(script_that_executes)
+{
+    service one{built};
+    auto const before = one.look();
+    one.run_next_script("exec \"$HOST\" \"$@\"");
+    BOOST_TEST(one.upgrade().starts_with("ok generation=1 "));
+    one.check_succeeded(before);
+    one.stop();
+}
+
+RESTART_TEST(no_program_of_ours)
+{
+    service one{built, {.arguments = {"--ready-timeout", "300", "--kill-grace", "300"}}};
+    one.run_next("/bin/sleep"); // does not know our arguments
+    fails_with(one, "failed phase=handing-over reason=\"exit status 1\"");
+    one.run_next_script("exec sleep 1000");
+    fails_with(one, "failed phase=handing-over reason=\"not ready within 300 ms\"");
+    // One that closes everything it did not open.
+    one.run_next_script("exec 3>&- 4>&- 5>&- 6>&- 7>&- 8>&- 9>&-\nexec sleep 1000");
+    fails(one, [](std::string const& line) { return begins(line, "failed phase=handing-over reason=\""); });
+    one.run_next_well();
+    one.stop();
+}
+
+RESTART_TEST(closes_3_and_up)
+{
+    service one{built};
+    one.behave("begin close-from 3");
+    fails_with(one, "failed phase=handing-over reason=\"exit status 1\"");
+    recovers(one);
+}
+
+RESTART_TEST(other_transport)
+{
+    service one{built};
+    one.run_next(built.with_other_transport().path());
+    fails(one, [](std::string const& line) {
+        return begins(line, "failed phase=handing-over reason=\"exit status 1");
+    });
+    auto const error = one.wait_for("error").text;
+    BOOST_TEST(error.find("from a parent that hands over by " + built.transport) != error.npos, error);
+    recovers(one);
 }

@@ -1,0 +1,378 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+#include "client.hpp"
+#include "manager.hpp"
+#include "process.hpp"
+#include "prober.hpp"
+#include "wait.hpp"
+
+#include <boost/test/results_collector.hpp>
+#include <boost/test/unit_test.hpp>
+
+#include <fcntl.h>
+#include <signal.h>
+#include <spawn.h>
+#include <sys/stat.h>
+
+#include <filesystem>
+#include <fstream>
+#include <functional>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace restart {
+
+/// One of the eight that host.cpp is built as.
+struct assembly
+{
+    std::string io, notify, transport;
+
+    [[nodiscard]] std::string name() const { return io + "_" + notify + "_" + transport; }
+    [[nodiscard]] bool is_sync() const { return io == "sync"; }
+    [[nodiscard]] bool has_manager() const { return notify == "systemd"; }
+
+    /// The program; the directory is the test's one argument.
+    [[nodiscard]] std::string path() const
+    {
+        auto const& suite = boost::unit_test::framework::master_test_suite();
+        BOOST_REQUIRE_MESSAGE(suite.argc == 2, "usage: " << suite.argv[0] << " -- DIRECTORY-OF-HOSTS");
+        return std::filesystem::absolute(std::string{suite.argv[1]} + "/host_" + name()).string();
+    }
+    [[nodiscard]] assembly with_other_transport() const
+    {
+        return {io, notify, transport == "socketpair" ? "named_pipe" : "socketpair"};
+    }
+};
+
+/// One line of the log that all generations of a service write.
+struct step
+{
+    unsigned generation = 0;
+    ::pid_t pid = 0;
+    std::string kind, phase, text;
+};
+
+/// How a service is to be started. The defaults are a whole one.
+struct wish
+{
+    std::vector<std::string> listens{"127.0.0.1:0"};
+    std::vector<std::string> arguments{};   ///< more of them, or later ones that replace defaults
+    std::string behave{};                   ///< of the first generation
+    std::vector<std::string> environment{}; ///< more of it
+    std::string argv0{};                    ///< empty: its absolute path
+    std::string directory{};                ///< to start in; empty: its own
+};
+
+/// What must be as before after an upgrade that failed.
+struct footprint
+{
+    unsigned generation = 0;
+    ::pid_t pid = 0;
+    std::vector<std::string> descriptors{};
+};
+
+/// host.cpp, run in a directory of its own, with all its generations. It is started through a symlink, `program()`, that
+/// can be pointed elsewhere. Nothing outlives it.
+class service
+{
+public:
+    explicit service(assembly what, wish how = {}) : built_{std::move(what)}
+    {
+        static_cast<void>(family::instance());
+        char pattern[] = "/tmp/ecdysis-restart-XXXXXX";
+        BOOST_REQUIRE(::mkdtemp(pattern) != nullptr);
+        directory_ = pattern;
+        std::filesystem::permissions(directory_, std::filesystem::perms::all); // it may change its user
+        std::filesystem::create_directory(temporary());
+        std::filesystem::permissions(temporary(), std::filesystem::perms::all);
+        BOOST_REQUIRE_MESSAGE(std::filesystem::exists(built_.path()), "there is no " << built_.path());
+        run_next(built_.path());
+        behave(how.behave);
+        if (built_.has_manager())
+            manager_ = std::make_unique<restart::manager>(path("notify"));
+        start(how);
+        auto const is_up = [this] { return family::instance().ended(first_) || !steps("serving").empty(); };
+        BOOST_REQUIRE_MESSAGE(wait_until(is_up) && !family::instance().ended(first_), "the service did not start");
+        now_ = {0, first_};
+    }
+    service(service const&) = delete;
+    service& operator=(service const&) = delete;
+
+    ~service()
+    {
+        using namespace boost::unit_test;
+        if (!results_collector.results(framework::current_test_unit().p_id).passed())
+            BOOST_TEST_MESSAGE("---- the log:\n" << read("log") << "---- what it wrote to stderr:\n" << read("stderr") << "----");
+        family::instance().kill_all();
+        std::error_code ignored;
+        std::filesystem::remove_all(directory_, ignored);
+    }
+
+    // ---- where things are
+
+    [[nodiscard]] assembly const& built() const noexcept { return built_; }
+    [[nodiscard]] std::string path(std::string const& name) const { return directory_ + "/" + name; }
+    [[nodiscard]] std::string temporary() const { return path("tmp"); } ///< its TMPDIR
+    [[nodiscard]] std::string program() const { return path("host"); }
+    [[nodiscard]] restart::manager& manager() { return *manager_; } ///< of an assembly that has one
+
+    /// The text of one of its files; empty if there is none.
+    [[nodiscard]] std::string read(std::string const& name) const
+    {
+        std::ifstream file{path(name)};
+        return {std::istreambuf_iterator<char>{file}, {}};
+    }
+    void write(std::string const& name, std::string const& text) const { std::ofstream{path(name)} << text; }
+
+    // ---- the next generation
+
+    /// What it does wrong: `POINT ACTION [ARGUMENT]` lines, see host_settings.hpp. Each generation reads it when it starts.
+    void behave(std::string const& lines) const { write("behave", lines + "\n"); }
+    /// Its program, by the symlink.
+    void run_next(std::string const& target) const
+    {
+        std::filesystem::remove(path("host.new"));
+        std::filesystem::create_symlink(target, path("host.new"));
+        std::filesystem::rename(path("host.new"), program());
+    }
+    /// A shell script; $HOST is the real program.
+    void run_next_script(std::string const& text, ::mode_t mode = 0755) const
+    {
+        auto const name = path("script" + std::to_string(++scripts_));
+        std::ofstream{name} << "#!/bin/sh\nHOST=" << built_.path() << '\n' << text << '\n';
+        ::chmod(name.c_str(), mode);
+        run_next(name);
+    }
+    void run_next_well() const
+    {
+        behave("");
+        run_next(built_.path());
+    }
+
+    // ---- the log
+
+    [[nodiscard]] std::vector<step> steps() const
+    {
+        std::vector<step> result;
+        std::ifstream file{path("log")};
+        for (std::string line; std::getline(file, line);) {
+            std::istringstream words{line};
+            step one;
+            words >> one.generation >> one.pid >> one.kind >> one.phase >> std::ws;
+            std::getline(words, one.text);
+            result.push_back(std::move(one));
+        }
+        return result;
+    }
+    [[nodiscard]] std::vector<step> steps(std::string const& kind) const
+    {
+        auto result = steps();
+        std::erase_if(result, [&](auto const& one) { return one.kind != kind; });
+        return result;
+    }
+    /// The `count`th step of that kind (of anybody), when it has come.
+    step wait_for(std::string const& kind, std::size_t count = 1) const
+    {
+        std::vector<step> found;
+        BOOST_REQUIRE_MESSAGE(wait_until([&] { return (found = steps(kind)).size() >= count; }),
+                              "no step \"" << kind << "\" number " << count);
+        return found[count - 1];
+    }
+
+    // ---- what it answers
+
+    [[nodiscard]] ecdysis::address address(std::size_t index = 0) const
+    {
+        auto const text = steps("listening").at(index).text;
+        return ecdysis::address{text.substr(text.find(' ') + 1)};
+    }
+
+    /// A new connection's answer to one line.
+    [[nodiscard]] reply ask(std::string const& line = "who", std::size_t index = 0) const
+    {
+        connection one{address(index)};
+        auto const got = one.ask(line);
+        BOOST_REQUIRE_MESSAGE(got.has_value(), "the service does not answer, result " << static_cast<int>(one.state()));
+        return *got;
+    }
+
+    /// A client of a control socket, that has connected.
+    [[nodiscard]] connection at_control(std::string const& name = "control") const
+    {
+        connection one{ecdysis::address{path(name)}};
+        BOOST_REQUIRE_MESSAGE(one.state() == result::answered, "cannot connect to " << name);
+        return one;
+    }
+    /// Asks a control socket, and gives its line.
+    [[nodiscard]] std::string ask_control(std::string const& name = "control") const
+    {
+        auto one = at_control(name);
+        auto const line = one.receive();
+        BOOST_REQUIRE_MESSAGE(line.has_value(), "no answer from " << name);
+        BOOST_TEST(!one.receive().has_value()); // one line, then the end
+        return *line;
+    }
+
+    /// An upgrade by the control socket, and its line. If that is ok, the child is now who serves.
+    std::string upgrade() { return heard(ask_control()); }
+    /// The same for a line that was received otherwise.
+    std::string heard(std::string const& line)
+    {
+        if (line.starts_with("ok generation=")) {
+            std::istringstream{line.substr(line.find('=') + 1)} >> now_.generation;
+            std::istringstream{line.substr(line.find("pid=") + 4)} >> now_.pid;
+        }
+        return line;
+    }
+    /// Waits until that generation serves; it is now who does.
+    void expect_generation(unsigned number)
+    {
+        auto const arrived = [&] {
+            for (auto const& one : steps("serving"))
+                if (one.generation == number) {
+                    now_ = {number, one.pid};
+                    return true;
+                }
+            return false;
+        };
+        BOOST_REQUIRE_MESSAGE(wait_until(arrived), "generation " << number << " does not serve");
+    }
+
+    [[nodiscard]] unsigned generation() const noexcept { return now_.generation; } ///< that serves
+    [[nodiscard]] ::pid_t pid() const noexcept { return now_.pid; }
+    [[nodiscard]] ::pid_t first() const noexcept { return first_; }
+    void signal(int number) const { ::kill(pid(), number); }
+
+    // ---- how it is
+
+    [[nodiscard]] footprint look() const { return {generation(), pid(), descriptors(pid())}; }
+
+    /// An upgrade failed, and it shows nowhere: the same process answers, with the same descriptors, and nothing is left.
+    void check_unharmed(footprint const& before)
+    {
+        auto const answer = ask();
+        BOOST_TEST(answer.generation == before.generation);
+        BOOST_TEST(answer.pid == before.pid);
+        check_descriptors(before.pid, before.descriptors);
+        check_nothing_left();
+        BOOST_TEST(read("pid") == std::to_string(before.pid) + "\n");
+    }
+
+    /// An upgrade succeeded: the parent has ended well, and the child has what the parent had before.
+    void check_succeeded(footprint const& before)
+    {
+        BOOST_TEST(pid() != before.pid);
+        check_ended_well(before.pid);
+        auto const answer = ask();
+        BOOST_TEST(answer.generation == generation());
+        BOOST_TEST(answer.pid == pid());
+        check_descriptors(pid(), before.descriptors);
+        check_nothing_left();
+        BOOST_TEST(read("pid") == std::to_string(pid()) + "\n");
+    }
+
+    /// No descriptor too many or too few (closing takes a moment, here and there).
+    static void check_descriptors(::pid_t pid, std::vector<std::string> const& expected)
+    {
+        std::vector<std::string> found;
+        BOOST_TEST(wait_until([&] { return (found = descriptors(pid)) == expected; }, std::chrono::seconds{20}));
+        BOOST_TEST(found == expected, boost::test_tools::per_element());
+    }
+
+    /// No zombie or other child, no FIFO, file or directory.
+    void check_nothing_left() const
+    {
+        std::vector<process> left;
+        BOOST_TEST(wait_until([&] { return (left = children(pid())).empty(); }, std::chrono::seconds{20}));
+        for (auto const& one : left)
+            BOOST_ERROR("the service has a child " << one.name << ", state " << one.state);
+        BOOST_TEST(std::filesystem::is_empty(temporary()));
+    }
+
+    static void check_ended_well(::pid_t pid)
+    {
+        std::optional<int> status;
+        BOOST_TEST(wait_until([&] { return (status = family::instance().ended(pid)).has_value(); }), "still runs");
+        BOOST_TEST(status.value_or(-1) == 0, "pid " << pid << " ended with wait status " << status.value_or(-1));
+    }
+
+    /// Stops it, and sees that it leaves nothing behind.
+    void stop()
+    {
+        signal(SIGTERM);
+        check_ended_well(pid());
+        check_gone();
+    }
+    void check_gone() const
+    {
+        BOOST_TEST(wait_until([] { return family::instance().living().empty(); }, std::chrono::seconds{20}));
+        for (auto const& one : family::instance().living())
+            BOOST_ERROR("left over: " << one.name << ", pid " << one.pid);
+        for (auto const* name : {"control", "stop", "partial", "pid"})
+            BOOST_TEST(!std::filesystem::exists(path(name)), name << " is left over");
+        BOOST_TEST(std::filesystem::is_empty(temporary()));
+        BOOST_TEST(read("stderr") == "");
+    }
+
+private:
+    void start(wish const& how)
+    {
+        std::vector<std::string> arguments{how.argv0.empty() ? program() : how.argv0,
+                                           "--log", path("log"),
+                                           "--behave", path("behave"),
+                                           "--control", path("control"),
+                                           "--control-stop", path("stop"),
+                                           "--control-partial", path("partial"),
+                                           "--pid-file", path("pid"),
+                                           "--upgrade-on", std::to_string(SIGHUP),
+                                           "--stop-on", std::to_string(SIGTERM),
+                                           "--partial-stop-on", std::to_string(SIGUSR1),
+                                           "--idle-grace", "10000"};
+        for (auto const& one : how.listens)
+            arguments.insert(arguments.end(), {"--listen", one});
+        arguments.insert(arguments.end(), how.arguments.begin(), how.arguments.end());
+
+        std::vector<std::string> environment;
+        for (char** one = ::environ; *one != nullptr; ++one)
+            if (std::string_view const text{*one}; !text.starts_with("TMPDIR=") && !text.starts_with("NOTIFY_SOCKET="))
+                environment.emplace_back(text);
+        environment.push_back("TMPDIR=" + temporary());
+        if (manager_)
+            environment.push_back("NOTIFY_SOCKET=" + path("notify"));
+        environment.insert(environment.end(), how.environment.begin(), how.environment.end());
+
+        ::posix_spawn_file_actions_t actions;
+        ::posix_spawn_file_actions_init(&actions);
+        ::posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
+        ::posix_spawn_file_actions_addopen(&actions, 1, path("stderr").c_str(), O_WRONLY | O_CREAT | O_APPEND, 0666);
+        ::posix_spawn_file_actions_adddup2(&actions, 1, 2);
+        ::posix_spawn_file_actions_addclosefrom_np(&actions, 3);
+        auto const where = how.directory.empty() ? directory_ : how.directory;
+        ::posix_spawn_file_actions_addchdir_np(&actions, where.c_str());
+        int const failure = ::posix_spawn(&first_, program().c_str(), &actions, nullptr, pointers(arguments).data(),
+                                          pointers(environment).data());
+        ::posix_spawn_file_actions_destroy(&actions);
+        BOOST_REQUIRE_EQUAL(failure, 0);
+    }
+
+    static std::vector<char*> pointers(std::vector<std::string>& strings)
+    {
+        std::vector<char*> result;
+        for (auto& one : strings)
+            result.push_back(one.data());
+        result.push_back(nullptr);
+        return result;
+    }
+
+    assembly built_;
+    std::string directory_;
+    std::unique_ptr<restart::manager> manager_;
+    ::pid_t first_ = -1;
+    footprint now_;
+    mutable int scripts_ = 0;
+};
+
+} // namespace restart
