@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: BSL-1.0
+// usage: ask CONTROL-SOCKET
+// Asks by connecting, and prints the one line that says how it ended; status 1 if there is none within a minute.
+#include <ecdysis/address.hpp>
+#include <ecdysis/os/fd.hpp>
+
+#include <sys/socket.h>
+#include <sys/time.h>
+
+#include <cstdio>
+#include <iostream>
+#include <string>
+
+int main(int argc, char** argv)
+try {
+    if (argc != 2) {
+        std::cerr << "usage: ask CONTROL-SOCKET\n";
+        return 2;
+    }
+    ecdysis::address const where{argv[1]};
+    ecdysis::os::owned_fd const socket{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)};
+    ::timeval const minute{60, 0};
+    ::setsockopt(socket.get(), SOL_SOCKET, SO_RCVTIMEO, &minute, sizeof minute);
+    if (::connect(socket.get(), where.data(), where.size()) != 0) {
+        std::perror(argv[1]);
+        return 1;
+    }
+    std::string answer;
+    char buffer[512];
+    for (::ssize_t size = 0; (size = ::recv(socket.get(), buffer, sizeof buffer, 0)) > 0;)
+        answer.append(buffer, static_cast<std::size_t>(size));
+    std::cout << answer;
+    return answer.ends_with('\n') ? 0 : 1;
+} catch (std::exception const& e) {
+    std::cerr << "ask: " << e.what() << '\n';
+    return 1;
+}
