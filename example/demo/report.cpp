@@ -113,7 +113,7 @@ int main(int argc, char** argv)
     kinds("wrk", heavy.failed);
     kinds("probe", probed);
     line("failed requests", std::to_string(failed));
-    line("upgrades", std::to_string(outcomes["ok"]) + " ok, " + std::to_string(outcomes["refused-as-expected"]) +
+    line(commits.empty() ? "restarts" : "upgrades", std::to_string(outcomes["ok"]) + " ok, " + std::to_string(outcomes["refused-as-expected"]) +
                          " bad programs turned down, " + std::to_string(outcomes["wrong"]) + " wrong");
     if (!commits.empty()) {
         line("from trigger to commit, median", percentile(commits, 0.5));
