@@ -210,8 +210,9 @@ public:
     {
         if (what == request::upgrade) {
             if (!serving_ && !retired_ && leaving_.empty()) { // else the machine says the same
-                tell(events::refused{by, errc::not_serving});
-                who.answer("failed reason=\"not serving\"");
+                // From commit to serving both generations answer, and for both the upgrade between them still runs.
+                tell(events::refused{by, accepting_ ? errc::busy : errc::not_serving});
+                who.answer(accepting_ ? "busy" : "failed reason=\"not serving\"");
                 return;
             }
             return parent_side_->upgrade(by, std::move(who));
