@@ -206,7 +206,7 @@ RESTART_TEST(script_that_executes)
 RESTART_TEST(no_program_of_ours)
 {
     service one{built, {.arguments = {"--ready-timeout", "300", "--kill-grace", "300"}}};
-    one.run_next("/bin/sleep"); // does not know our arguments
+    one.run_next_script("exec sleep \"$@\" 2>/dev/null"); // which does not know our arguments
     fails_with(one, "failed phase=handing-over reason=\"exit status 1\"");
     one.run_next_script("exec sleep 1000");
     fails_with(one, "failed phase=handing-over reason=\"not ready within 300 ms\"");
