@@ -32,6 +32,7 @@ public:
     [[nodiscard]] std::stop_token close_idle() const noexcept { return close_idle_.get_token(); }
 
     /// From now on `on_empty` is called whenever the count falls to zero, from the thread that dropped the last guard.
+    /// It must not call watch or unwatch.
     void watch(std::function<void()> on_empty)
     {
         {

@@ -376,7 +376,7 @@ private:
             if (!where.empty())
                 open_door(what, where);
         if (!options_.pid_file.empty()) {
-            auto const path = std::filesystem::absolute(options_.pid_file).string();
+            auto const path = pid_file::absolute(options_.pid_file);
             pid_file_ = pid_file{path, take(handoff::descriptor_kind::pid_file, path).fd};
         }
         parent_channel_ = take(handoff::descriptor_kind::channel, "channel").fd;

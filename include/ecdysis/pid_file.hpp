@@ -27,8 +27,18 @@ public:
     pid_file() = default;
     /// `inherited`: the parent's descriptor of the same file, if any.
     pid_file(std::string path, os::owned_fd inherited)
-        : path_{std::filesystem::absolute(path).string()}, file_{std::move(inherited)}
+        : path_{absolute(path)}, file_{std::move(inherited)}
     {}
+
+    /// `path` as the next generation will name it. Throws `error` if it is relative to a directory that is gone.
+    [[nodiscard]] static std::string absolute(std::string const& path)
+    {
+        std::error_code ec;
+        auto const result = std::filesystem::absolute(path, ec);
+        if (ec)
+            throw error{error_code{ec}, "find the pid file " + path + ": give an absolute path"};
+        return result.string();
+    }
 
     [[nodiscard]] explicit operator bool() const noexcept { return !path_.empty(); }
     [[nodiscard]] std::string const& path() const noexcept { return path_; }
