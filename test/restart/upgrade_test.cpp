@@ -22,7 +22,7 @@ void fails(service& under_test, Check&& is_right)
     if (under_test.built().has_manager()) // and what the manager heard last is that it is ready
         BOOST_TEST(wait_until([&] {
             auto const heard = under_test.manager().messages();
-            return heard.back().says("READY=1") && heard.back().sender == before.pid;
+            return !heard.empty() && heard.back().says("READY=1") && heard.back().sender == before.pid;
         }));
 }
 
