@@ -2,6 +2,7 @@
 #ifndef ECDYSIS_IO_ASIO_REGISTRATION_HPP
 #define ECDYSIS_IO_ASIO_REGISTRATION_HPP
 
+#include <ecdysis/io/accept.hpp>
 #include <ecdysis/io/concept.hpp>
 #include <ecdysis/io/handle.hpp>
 #include <ecdysis/io/signal_disposition.hpp>
@@ -101,7 +102,10 @@ private:
     {
         descriptor_.async_wait(boost::asio::posix::descriptor_base::wait_read,
                                guarded(shared_from_this(), [](asio_watching& self) {
-                                   self.f_();
+                                   // With several threads Asio (1.81) may hand this descriptor the event of another
+                                   // one, whose state it has just recycled: epoll_wait had returned it before.
+                                   if (is_readable(os::borrowed_fd{self.descriptor_.native_handle()}))
+                                       self.f_();
                                    if (!self.cancelled())
                                        self.arm();
                                }));
