@@ -3,6 +3,8 @@
 #define EXAMPLE_ARGUMENTS_HPP
 
 #include <ecdysis/address.hpp>
+#include <ecdysis/error.hpp>
+#include <ecdysis/os/fd.hpp>
 
 #include <algorithm>
 #include <charconv>
@@ -97,6 +99,14 @@ private:
         std::exit(0);
     }
 };
+
+/// What a socket is bound to, as --listen would take it: port 0 has become a port.
+[[nodiscard]] inline std::string bound_to(int socket)
+{
+    ecdysis::error_code ec;
+    auto const where = ecdysis::address::bound(ecdysis::os::borrowed_fd{socket}, ec);
+    return ec ? ec.message() : where.text();
+}
 
 } // namespace example
 

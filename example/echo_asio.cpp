@@ -76,9 +76,7 @@ void rethrow(std::exception_ptr failure)
 asio::awaitable<void> run(upgrader& up, listener& from)
 {
     co_await up.async_ready();
-    ecdysis::error_code ec;
-    auto const where = ecdysis::address::bound(ecdysis::os::borrowed_fd{from.native_handle()}, ec);
-    BOOST_LOG_TRIVIAL(info) << "listening on " << where.text();
+    BOOST_LOG_TRIVIAL(info) << "listening on " << example::bound_to(from.native_handle());
 
     asio::co_spawn(from.get_executor(), accept_all(from), rethrow);
     co_await up.async_wait();

@@ -62,9 +62,7 @@ try {
                  .observer = example::log_event}};
     auto listener = up.listen_tcp(arguments.listen);
     up.ready();
-    ecdysis::error_code ec;
-    auto const where = ecdysis::address::bound(ecdysis::os::borrowed_fd{listener.native_handle()}, ec);
-    example::log("listening on " + where.text());
+    example::log("listening on " + example::bound_to(listener.native_handle()));
 
     std::jthread const acceptor{[&listener] {
         while (auto connection = listener.accept())

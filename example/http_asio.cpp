@@ -23,12 +23,11 @@
 #include <stop_token>
 #include <string>
 #include <thread>
-#include <utility>
 #include <vector>
 
 namespace asio = boost::asio;
 namespace beast = boost::beast;
-namespace http = beast::http;
+namespace http = boost::beast::http;
 using namespace std::chrono_literals;
 using upgrader = ecdysis::upgrader<ecdysis::io::asio, ecdysis::notify::systemd, ecdysis::transport::socketpair>;
 using listener = upgrader::tcp_listener;
@@ -43,7 +42,6 @@ http::response<http::string_body> answer(http::request<http::string_body> const&
     auto const pid = std::to_string(ecdysis::os::number(ecdysis::os::this_process()));
     http::response<http::string_body> result{http::status::ok, to.version()};
     result.set("X-Generation", std::to_string(generation) + " pid " + pid);
-    result.set(http::field::content_type, "text/plain");
     result.body() = "generation " + std::to_string(generation) + " pid " + pid + "\n";
     result.prepare_payload();
     return result;
@@ -58,14 +56,13 @@ asio::awaitable<bool> request_comes(asio::ip::tcp::socket& socket, std::stop_tok
                                       asio::post(executor, [signal] { signal->emit(asio::cancellation_type::all); });
                                   }};
     auto const [ec] = co_await socket.async_wait(socket.wait_read, asio::bind_cancellation_slot(signal->slot(), as_result));
-    ecdysis::error_code ignored;
-    co_return !ec || socket.available(ignored) > 0;
+    co_return !ec || socket.available() > 0;
 }
 
 asio::awaitable<void> serve(listener::connection connection, unsigned generation)
 {
-    auto const guard = std::move(connection.guard); // the drain waits until it goes
     beast::tcp_stream stream{std::move(connection.socket)};
+    auto const guard = std::move(connection.guard); // the drain waits until it goes
     beast::flat_buffer buffer;
     for (bool more = true; more;) {
         if (buffer.size() == 0 && !co_await request_comes(stream.socket(), guard.close_idle()))
@@ -101,14 +98,18 @@ asio::awaitable<void> accept_all(listener& from, asio::io_context& context, unsi
     }
 }
 
+void rethrow(std::exception_ptr failure)
+{
+    if (failure)
+        std::rethrow_exception(failure);
+}
+
 asio::awaitable<void> run(upgrader& up, listener& from, asio::io_context& context)
 {
     co_await up.async_ready();
-    ecdysis::error_code ec;
-    auto const where = ecdysis::address::bound(ecdysis::os::borrowed_fd{from.native_handle()}, ec);
-    example::log("listening on " + where.text());
+    example::log("listening on " + example::bound_to(from.native_handle()));
 
-    asio::co_spawn(context, accept_all(from, context, up.generation()), asio::detached);
+    asio::co_spawn(context, accept_all(from, context, up.generation()), rethrow);
     co_await up.async_wait();
     co_await up.async_drain(30s);
 }
@@ -117,8 +118,7 @@ asio::awaitable<void> run(upgrader& up, listener& from, asio::io_context& contex
 
 int main(int argc, char** argv)
 try {
-    unsigned threads = 1;
-    unsigned ready_timeout = 60'000;
+    unsigned threads = 1, ready_timeout = 60'000;
     auto const arguments = example::arguments::read(
         argc, argv, "Answers each HTTP/1.1 request with its generation.",
         {example::number("--threads", threads, "that serve, 1 by default"),
@@ -134,12 +134,10 @@ try {
                  .observer = example::log_event},
                 ecdysis::notify::systemd{{.required = false}}};
     auto from = up.listen_tcp(arguments.listen);
-    auto const ended = [&context](std::exception_ptr failure) {
+    asio::co_spawn(context, run(up, from, context), [&context](std::exception_ptr failure) {
         context.stop(); // what is left after the drain goes with the context
-        if (failure)
-            std::rethrow_exception(failure);
-    };
-    asio::co_spawn(context, run(up, from, context), ended);
+        rethrow(failure);
+    });
     std::vector<std::jthread> others;
     while (others.size() + 1 < threads)
         others.emplace_back([&context] { context.run(); });

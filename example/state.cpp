@@ -66,9 +66,7 @@ public:
     {
         if (auto const count = up.inherited_state("count"))
             count_ = std::stoull(std::string{count->text()});
-        ecdysis::error_code ec;
-        auto const where = ecdysis::address::bound(ecdysis::os::borrowed_fd{socket_.native_handle()}, ec);
-        example::log("counting on " + where.text() + " from " + std::to_string(count_));
+        example::log("counting on " + example::bound_to(socket_.native_handle()) + " from " + std::to_string(count_));
     }
 
     asio::awaitable<void> run()

@@ -66,9 +66,7 @@ void rethrow(std::exception_ptr failure)
 asio::awaitable<void> run(upgrader& up, upgrader::datagram& socket)
 {
     co_await up.async_ready();
-    ecdysis::error_code ec;
-    auto const where = ecdysis::address::bound(ecdysis::os::borrowed_fd{socket.native_handle()}, ec);
-    example::log("answering on " + where.text());
+    example::log("answering on " + example::bound_to(socket.native_handle()));
 
     auto const generation = "generation " + std::to_string(up.generation());
     asio::co_spawn(socket.get_executor(), answer_all(socket, generation), rethrow);
