@@ -127,7 +127,6 @@ private:
         while (machine_.now() == state::receiving) {
             ::pollfd ready[] = {{end_->fd().get(), POLLIN, 0}, {parent_fd_.get(), POLLIN, 0}};
             auto const left = std::chrono::ceil<std::chrono::milliseconds>(deadline - io::clock::now()).count();
-            error_code ec;
             // A deadline that is near is asked again: EINTR starts the wait anew with what is left.
             int const count = ::poll(ready, 2, left > 0 ? static_cast<int>(left) : 0);
             if (count < 0 && errno != EINTR)
