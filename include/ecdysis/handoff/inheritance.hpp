@@ -5,10 +5,12 @@
 #include <ecdysis/handoff/wire.hpp>
 #include <ecdysis/os/fd.hpp>
 
-#include <map>
+#include <cstddef>
+#include <deque>
+#include <functional>
 #include <string>
 #include <string_view>
-#include <tuple>
+#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -23,29 +25,41 @@ public:
         handoff::record record;
         os::owned_fd fd;
         bool claimed = false;
+        descriptor* next = nullptr; ///< of the same kind and name, with the same index or a higher one
     };
 
     void add(record what, os::owned_fd fd)
     {
-        auto const place = all_.size();
-        by_key_.emplace(key{what.kind, what.name, what.index}, place);
-        all_.push_back({std::move(what), std::move(fd)});
+        auto& added = all_.emplace_back(descriptor{std::move(what), std::move(fd)});
+        auto& same = by_key_[key{added.record.kind, added.record.name}];
+        auto const follows = [&](descriptor const* other) { return other->record.index <= added.record.index; };
+        if (same.first == nullptr || !follows(same.first)) {
+            added.next = std::exchange(same.first, &added);
+        } else {
+            // A parent sends them in order.
+            auto* before = follows(same.last) ? same.last : same.first;
+            while (before->next != nullptr && follows(before->next))
+                before = before->next;
+            added.next = std::exchange(before->next, &added);
+        }
+        if (added.next == nullptr)
+            same.last = &added;
     }
 
     /// The unclaimed descriptor of that name with the lowest index; null if there is none.
-    [[nodiscard]] descriptor* find(descriptor_kind kind, std::string const& name) noexcept
+    [[nodiscard]] descriptor* find(descriptor_kind kind, std::string_view name) noexcept
     {
-        for (auto at = by_key_.lower_bound(key{kind, name, 0}); at != by_key_.end(); ++at) {
-            if (std::get<0>(at->first) != kind || std::get<1>(at->first) != name)
-                break;
-            if (auto& found = all_[at->second]; !found.claimed)
-                return &found;
-        }
-        return nullptr;
+        auto const at = by_key_.find(key{kind, name});
+        if (at == by_key_.end())
+            return nullptr;
+        auto*& first = at->second.first;
+        while (first != nullptr && first->claimed) // is not looked at again
+            first = first->next;
+        return first;
     }
 
     /// Finds and takes; an empty descriptor if there is none.
-    [[nodiscard]] descriptor take(descriptor_kind kind, std::string const& name)
+    [[nodiscard]] descriptor take(descriptor_kind kind, std::string_view name)
     {
         auto* const found = find(kind, name);
         if (found == nullptr)
@@ -60,7 +74,7 @@ public:
     }
 
     [[nodiscard]] std::size_t size() const noexcept { return all_.size(); }
-    [[nodiscard]] std::vector<descriptor> const& all() const noexcept { return all_; }
+    [[nodiscard]] std::deque<descriptor> const& all() const noexcept { return all_; }
 
     /// One for each descriptor, in the order of sending.
     [[nodiscard]] std::vector<bool> claims() const
@@ -81,15 +95,33 @@ public:
                 one.fd.reset();
                 tell(one.record.name);
             }
-        all_.clear();
         by_key_.clear();
+        all_.clear();
     }
 
 private:
-    using key = std::tuple<descriptor_kind, std::string, std::uint16_t>;
+    struct key
+    {
+        descriptor_kind kind;
+        std::string_view name;
 
-    std::vector<descriptor> all_;
-    std::multimap<key, std::size_t> by_key_;
+        friend bool operator==(key const&, key const&) noexcept = default;
+    };
+    struct hash
+    {
+        std::size_t operator()(key const& of) const noexcept
+        {
+            return std::hash<std::string_view>{}(of.name) + static_cast<std::size_t>(of.kind);
+        }
+    };
+    struct chain
+    {
+        descriptor* first = nullptr; ///< null also when all have been claimed
+        descriptor* last = nullptr;
+    };
+
+    std::deque<descriptor> all_; ///< which never moves its elements
+    std::unordered_map<key, chain, hash> by_key_; ///< the names are those in `all_`
 };
 
 } // namespace ecdysis::handoff
