@@ -14,10 +14,10 @@
 
 #include <atomic>
 #include <cstdint>
-#include <deque>
 #include <memory>
 #include <mutex>
 #include <utility>
+#include <vector>
 
 namespace ecdysis::io {
 
@@ -49,24 +49,26 @@ public:
     /// Takes the socket over and makes it non-blocking. `connections` may be null.
     asio_source(boost::asio::any_io_executor const& executor, os::owned_fd socket,
                 std::shared_ptr<open_connections> connections, error_code& ec)
-        : connections_{std::move(connections)}, descriptor_{executor}, timer_{executor}
+        : connections_{std::move(connections)}, socket_{std::move(socket)}, descriptor_{executor}, timer_{executor}
     {
-        set_non_blocking(socket, ec);
-        if (!ec)
-            os::call(ec, [&] {
-                ::socklen_t size = sizeof family_;
-                return ::getsockopt(socket.get(), SOL_SOCKET, SO_DOMAIN, &family_, &size);
-            });
-        if (!ec)
-            descriptor_.assign(socket.get(), ec); // not opened by Asio, so close() takes it out of epoll
-        if (!ec)
-            number_ = socket.release();
+        set_non_blocking(socket_, ec);
+        number_ = socket_.get();
     }
 
     /// Valid until `close()`, and none after.
     [[nodiscard]] os::borrowed_fd fd() const noexcept { return os::borrowed_fd{number_}; }
     /// The address family of the socket, AF_INET for instance.
-    [[nodiscard]] int family() const noexcept { return family_; }
+    [[nodiscard]] int family() noexcept
+    {
+        if (family_ == AF_UNSPEC) {
+            error_code ignored;
+            int family = AF_UNSPEC;
+            ::socklen_t size = sizeof family;
+            os::call(ignored, [&] { return ::getsockopt(fd().get(), SOL_SOCKET, SO_DOMAIN, &family, &size); });
+            family_ = family;
+        }
+        return family_;
+    }
     [[nodiscard]] boost::asio::any_io_executor executor() { return timer_.get_executor(); }
 
     /// From now on operations complete; before, they wait.
@@ -82,7 +84,7 @@ public:
     void end(bool empty_first)
     {
         round now{*this};
-        if (empty_first && descriptor_.is_open())
+        if (empty_first && fd())
             accepting_.empty(fd(), connections_);
         else
             accepting_.end(now.released);
@@ -98,6 +100,7 @@ public:
         number_ = -1;
         error_code ignored;
         descriptor_.close(ignored);
+        socket_.reset();
     }
 
     /// A name for an operation to come.
@@ -175,7 +178,9 @@ private:
                     return;
                 case attempt::nothing:
                     if (source_.accepting_.now() == accepting::phase::open) {
-                        source_.arm();
+                        source_.arm(ec);
+                        if (ec)
+                            finish_all(ec);
                         return;
                     }
                     source_.accepting_.end(released);
@@ -200,8 +205,8 @@ private:
 
         void finish_all(error_code ec)
         {
-            while (!source_.queue_.empty())
-                finish_first(ec);
+            for (auto& each : std::exchange(source_.queue_, {}))
+                finish(std::move(each.what), ec);
         }
 
         connection_guard released;
@@ -210,7 +215,7 @@ private:
         void finish_first(error_code ec)
         {
             auto first = std::move(source_.queue_.front().what);
-            source_.queue_.pop_front();
+            source_.queue_.erase(source_.queue_.begin());
             finish(std::move(first), ec);
         }
 
@@ -224,18 +229,26 @@ private:
 
     // With the lock held:
 
-    void arm()
+    /// The first time, the socket goes to the reactor: not sooner, for a child with a thousand listeners may never
+    /// be committed. It is not opened by Asio, so close() takes it out of epoll.
+    void arm(error_code& ec)
     {
+        if (socket_) {
+            descriptor_.assign(socket_.get(), ec);
+            if (ec)
+                return;
+            static_cast<void>(socket_.release());
+        }
         if (std::exchange(armed_, true))
             return;
         descriptor_.async_wait(boost::asio::posix::descriptor_base::wait_read,
-                               [self = shared_from_this()](error_code ec) {
+                               [self = shared_from_this()](error_code failed) {
                                    round now{*self, way::dispatch};
                                    self->armed_ = false;
-                                   if (ec && ec != boost::asio::error::operation_aborted)
-                                       now.finish_all(ec);
+                                   if (failed && failed != boost::asio::error::operation_aborted)
+                                       now.finish_all(failed);
                                    else
-                                       now.serve(!ec);
+                                       now.serve(!failed);
                                });
     }
 
@@ -265,12 +278,13 @@ private:
 
     std::mutex mutex_;
     std::shared_ptr<open_connections> connections_;
+    os::owned_fd socket_; // until the descriptor owns it
     boost::asio::posix::stream_descriptor descriptor_;
     boost::asio::steady_timer timer_;
-    std::atomic<int> number_{-1}; // the descriptor's, for those who only look
-    int family_ = AF_UNSPEC;
+    std::atomic<int> number_{-1}; // the socket's, for those who only look
+    std::atomic<int> family_{AF_UNSPEC};
     std::atomic<std::uint64_t> last_id_{0};
-    std::deque<entry> queue_;
+    std::vector<entry> queue_; // short, and without memory of its own where nobody waits
     accepting accepting_;
     backoff pause_;
     bool armed_ = false;   // a wait is in the reactor
