@@ -12,6 +12,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -159,8 +160,10 @@ inline named_pipe::end named_pipe::adopt(std::string_view text, error_code& ec) 
     os::call(ec, [&] { return ::fcntl(number, F_SETFL, O_NONBLOCK); });
     if (!ec)
         os::call(ec, [&] { return ::fcntl(number + 1, F_SETFL, O_NONBLOCK); });
-    for (auto fd = number; !ec && fd != last; ++fd)
-        os::call(ec, [&] { return ::fcntl(fd, F_SETFD, FD_CLOEXEC); });
+    // All at once; kernels before 5.11 and some filters of system calls want them one by one.
+    if (!ec && ::close_range(static_cast<unsigned>(number), static_cast<unsigned>(last - 1), CLOSE_RANGE_CLOEXEC) != 0)
+        for (auto fd = number; !ec && fd != last; ++fd)
+            os::call(ec, [&] { return ::fcntl(fd, F_SETFD, FD_CLOEXEC); });
     if (ec)
         return {};
     for (auto fd = last; fd != number + 2; --fd)
