@@ -12,11 +12,14 @@
 #include <fcntl.h>
 
 #include <cstdint>
+#include <deque>
 #include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
 #include <string>
+#include <string_view>
+#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -198,6 +201,7 @@ public:
     {
         using kind = handoff::descriptor_kind;
         handoff::bequest result;
+        result.reserve(sockets_.size());
         for (auto const& one : sockets_)
             result.add(one.record, one.source->fd(), one.source);
         {
@@ -291,6 +295,7 @@ public:
             end(one, owns_paths);
             one.source->close();
         }
+        next_index_.clear();
         sockets_.clear();
     }
 
@@ -341,16 +346,16 @@ private:
     [[nodiscard]] source_ptr keep(Io& io, std::shared_ptr<open_connections> const& connections, socket made,
                                   os::owned_fd fd, bool accepting)
     {
-        // Its place among those of the same name: the parent's index may have gaps.
-        made.record.index = next_index_[made.record.name]++;
         error_code ec;
         made.source = io.make_source(std::move(fd), connections, ec);
         if (ec)
             throw error{ec, "listen on " + made.record.name};
         if (accepting)
             made.source->open();
-        sockets_.push_back(std::move(made));
-        return sockets_.back().source;
+        auto& kept = sockets_.emplace_back(std::move(made));
+        // Its place among those of the same name: the parent's index may have gaps.
+        kept.record.index = next_index_[kept.record.name]++;
+        return kept.source;
     }
 
     static void fill(state& one)
@@ -379,8 +384,8 @@ private:
             os::unlink_if_same(one.where.path(), {one.record.device, one.record.inode});
     }
 
-    std::vector<socket> sockets_;
-    std::map<std::string, std::uint16_t> next_index_;
+    std::deque<socket> sockets_; ///< which never moves its elements
+    std::unordered_map<std::string_view, std::uint16_t> next_index_; ///< by the names in `sockets_`
     std::shared_ptr<offered_files> files_ = std::make_shared<offered_files>();
     std::vector<state> states_;
     std::map<std::string, std::pair<os::owned_fd, bool>> inherited_states_;
