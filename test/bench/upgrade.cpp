@@ -13,6 +13,7 @@
 #include <ecdysis/upgrader.hpp>
 
 #include <boost/asio/io_context.hpp>
+#include <boost/asio/ip/tcp.hpp>
 
 #include <fcntl.h>
 #include <spawn.h>
@@ -49,8 +50,9 @@ constexpr char const* usage = R"(usage: upgrade IO TRANSPORT [LISTENERS [ROUNDS 
   MEBIBYTES   resident memory of the parent; measured without and with it, twice (0)
 
 Prints one line for each phase, with medians in microseconds:
-  mebibytes=0 rounds=200 bare=1700 call=2000 request=1950 ratio=1.18
-`call` counts from the call of request_upgrade(), `request` from when the upgrader begins with it.
+  mebibytes=0 rounds=200 bare=1700 launched=700 handed=1800 ready=1950 call=2000 request=1950 ratio=1.18
+`call` is from the call of request_upgrade() to the commit, and `launched`, `handed` and `ready` are its steps;
+`request` is the same from when the upgrader begins with it, `ratio` is call / bare.
 )";
 
 struct settings
@@ -136,10 +138,11 @@ void raise_descriptor_limit()
     must(::setrlimit(RLIMIT_NOFILE, &limit) == 0, "setrlimit");
 }
 
-/// The i-th of many names for one thing: port 0 on an address of its own in 127.0.0.0/8.
-[[nodiscard]] ecdysis::address nth_address(std::size_t i)
+/// Each listener has an address of its own in 127.0.0.0/8, and port 0.
+[[nodiscard]] boost::asio::ip::tcp::endpoint nth_address(std::size_t i)
 {
-    return "127.9." + std::to_string(i / 250) + "." + std::to_string(i % 250 + 1) + ":0";
+    auto const host = 0x7f090000U + static_cast<unsigned>(i / 250 * 256 + i % 250 + 1);
+    return {boost::asio::ip::address_v4{host}, 0};
 }
 
 /// The parent's part: asks, and takes the times.
@@ -158,7 +161,13 @@ public:
 
     void hear(ecdysis::event const& heard)
     {
-        if (auto const* committed = heard.as<ecdysis::events::committed>())
+        if (heard.as<ecdysis::events::launched>())
+            note(launched_, heard.tick - asked_);
+        else if (heard.as<ecdysis::events::handed_over>())
+            note(handed_over_, heard.tick - asked_);
+        else if (heard.as<ecdysis::events::child_ready>())
+            note(ready_, heard.tick - asked_);
+        else if (auto const* committed = heard.as<ecdysis::events::committed>())
             note_commit(heard.tick - asked_, committed->since_trigger);
         else if (auto const* failed = heard.as<ecdysis::events::upgrade_failed>())
             note_end(*failed);
@@ -168,10 +177,14 @@ private:
     void note_commit(microseconds call, microseconds request)
     {
         committed_ = true;
-        if (round_ <= warm_up)
-            return;
-        call_.push_back(call.count());
-        request_.push_back(request.count());
+        note(call_, call);
+        note(request_, request);
+    }
+
+    void note(std::vector<double>& figures, microseconds figure)
+    {
+        if (round_ > warm_up)
+            figures.push_back(figure.count());
     }
 
     /// The child has ended and is reaped, as it should be, and the next round may begin.
@@ -194,9 +207,7 @@ private:
     void ask()
     {
         ++round_;
-        auto const bare = bare_start();
-        if (round_ > warm_up)
-            bare_.push_back(bare.count());
+        note(bare_, bare_start());
         committed_ = false;
         asked_ = clock_type::now();
         upgrader_->request_upgrade();
@@ -208,14 +219,16 @@ private:
     {
         memory_.emplace(mebibytes());
         round_ = 0;
-        for (auto* figures : {&bare_, &call_, &request_})
+        for (auto* figures : {&bare_, &launched_, &handed_over_, &ready_, &call_, &request_})
             figures->clear();
     }
 
     void print() const
     {
-        std::printf("mebibytes=%zu rounds=%d bare=%.1f call=%.1f request=%.1f ratio=%.3f\n", mebibytes(),
-                    settings_.rounds, median(bare_), median(call_), median(request_), median(call_) / median(bare_));
+        std::printf("mebibytes=%zu rounds=%d bare=%.1f launched=%.1f handed=%.1f ready=%.1f call=%.1f request=%.1f "
+                    "ratio=%.3f\n",
+                    mebibytes(), settings_.rounds, median(bare_), median(launched_), median(handed_over_),
+                    median(ready_), median(call_), median(request_), median(call_) / median(bare_));
         std::fflush(stdout);
     }
 
@@ -227,6 +240,9 @@ private:
     clock_type::time_point asked_{};
     std::optional<resident> memory_;
     std::vector<double> bare_;
+    std::vector<double> launched_;
+    std::vector<double> handed_over_;
+    std::vector<double> ready_;
     std::vector<double> call_;
     std::vector<double> request_;
 };
