@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: BSL-1.0
+#include <ecdysis/upgrader.hpp>
+
+#include <ecdysis/io/sync.hpp>
+#include <ecdysis/notify/none.hpp>
+#include <ecdysis/transport/named_pipe.hpp>
+
+// A host that picks sync and none gets nothing of Boost.Log or libseccomp, and nothing of Asio that runs. (Boost.Process
+// brings Asio's traits of completion tokens.)
+#if defined(BOOST_ASIO_EXECUTION_CONTEXT_HPP) || defined(BOOST_ASIO_ANY_IO_EXECUTOR_HPP) || defined(BOOST_LOG_CONFIG_HPP_INCLUDED_) || defined(_SECCOMP_H)
+#    error "the core includes what the host did not choose"
+#endif
+
+#define BOOST_TEST_MODULE upgrader
+#include <boost/test/unit_test.hpp>
+
+#include <poll.h>
+#include <stdlib.h>
+
+#include <filesystem>
+#include <future>
+#include <thread>
+
+using namespace ecdysis;
+using namespace std::chrono_literals;
+using sync_upgrader = upgrader<io::sync, notify::none, transport::named_pipe>;
+
+namespace {
+
+struct directory
+{
+    directory()
+    {
+        char pattern[] = "/tmp/ecdysis-upgrader-XXXXXX";
+        path = ::mkdtemp(pattern);
+    }
+    ~directory() { std::filesystem::remove_all(path); }
+    std::filesystem::path path;
+};
+
+int connect(int listener)
+{
+    error_code ec;
+    auto const where = address::bound(os::borrowed_fd{listener}, ec);
+    int const client = ::socket(where.family(), SOCK_STREAM | SOCK_CLOEXEC, 0);
+    BOOST_REQUIRE(::connect(client, where.data(), where.size()) == 0);
+    return client;
+}
+
+} // namespace
+
+BOOST_AUTO_TEST_CASE(the_first_generation_is_ready_at_once)
+{
+    sync_upgrader up{{}};
+    BOOST_TEST(up.generation() == 0U);
+    auto listener = up.listen_tcp("127.0.0.1:0");
+    BOOST_TEST(!up.claim("anything"));
+    BOOST_TEST(up.unclaimed_files().empty());
+    BOOST_TEST(!up.inherited_state("anything"));
+    BOOST_TEST(!up.take_channel_to_parent());
+    up.ready();
+    up.ready(); // again: known already
+
+    os::owned_fd const client{connect(listener.native_handle())};
+    auto const connection = listener.accept();
+    BOOST_TEST(connection.has_value());
+    BOOST_TEST(up.connections()->count() == 1U);
+}
+
+BOOST_AUTO_TEST_CASE(one_upgrader_lives_in_a_process)
+{
+    {
+        sync_upgrader up{{}};
+        BOOST_CHECK_EXCEPTION(sync_upgrader{options{}}, error,
+                              [](error const& e) { return e.code() == errc::second_upgrader; });
+    }
+    sync_upgrader next{{}};
+}
+
+BOOST_AUTO_TEST_CASE(a_call_stops_it_and_whoever_called_hears_how_it_ended)
+{
+    sync_upgrader up{{}};
+    auto listener = up.listen_tcp("127.0.0.1:0");
+    up.ready();
+    std::string told;
+    up.request_stop([&](std::string const& line) { told = line; });
+    auto const why = up.wait();
+    BOOST_TEST((why.why == ecdysis::exit::kind::stopped));
+    BOOST_TEST((why.by.from == trigger::source::call));
+    BOOST_TEST(told.empty());
+    error_code ec;
+    BOOST_TEST(!listener.accept(ec));
+    BOOST_TEST((ec == errc::ended));
+    BOOST_TEST(up.drain(5s) == 0U);
+    BOOST_TEST(told == "ok exit=stopped connections=0");
+    BOOST_CHECK_EXCEPTION((void)up.listen_tcp("127.0.0.1:0"), error,
+                          [](error const& e) { return e.code() == errc::not_serving; });
+}
+
+BOOST_AUTO_TEST_CASE(an_upgrade_that_is_asked_for_before_ready_is_refused)
+{
+    sync_upgrader up{{}};
+    std::string told;
+    up.request_upgrade([&](std::string const& line) { told = line; });
+    up.request_partial_stop();
+    BOOST_TEST((up.wait().why == ecdysis::exit::kind::partially_stopped));
+    BOOST_TEST(told == "failed reason=\"not serving\"");
+}
+
+BOOST_AUTO_TEST_CASE(the_drain_waits_for_guards_and_tells_them_what_to_do)
+{
+    sync_upgrader up{{.idle_grace = 20ms}};
+    auto listener = up.listen_tcp("127.0.0.1:0");
+    up.ready();
+    os::owned_fd const client{connect(listener.native_handle())};
+    auto connection = listener.accept();
+    BOOST_REQUIRE(connection.has_value());
+    BOOST_TEST(!connection->guard.draining());
+    up.request_stop();
+    up.wait();
+    BOOST_TEST(connection->guard.draining());
+    BOOST_TEST(!connection->guard.close_idle().stop_requested());
+    // It ends when its connection is told to, long before the deadline.
+    std::promise<void> told;
+    std::stop_callback const idle{connection->guard.close_idle(), [&] { told.set_value(); }};
+    std::jthread const worker{[&] {
+        told.get_future().wait();
+        connection->guard.reset();
+    }};
+    BOOST_TEST(up.drain(20s) == 0U);
+}
+
+BOOST_AUTO_TEST_CASE(the_drain_ends_at_its_deadline_or_at_a_second_stop)
+{
+    {
+        sync_upgrader up{{}};
+        connection_guard const open{up.connections()};
+        up.ready();
+        up.request_stop();
+        up.wait();
+        BOOST_TEST(up.drain(10ms) == 1U);
+    }
+    sync_upgrader up{{}};
+    connection_guard const open{up.connections()};
+    up.ready();
+    up.request_stop();
+    up.wait();
+    up.request_stop();
+    BOOST_TEST(up.drain(1h) == 1U);
+}
+
+BOOST_AUTO_TEST_CASE(the_code_form_gives_the_code_and_the_observer_the_sentence)
+{
+    std::string heard;
+    sync_upgrader up{{.observer = [&](event const& e) { heard += e.text() + "\n"; }}};
+    error_code ec;
+    auto taken = up.listen_tcp("127.0.0.1:0", {}, ec);
+    BOOST_TEST(!ec);
+    auto const where = address::bound(os::borrowed_fd{taken.native_handle()}, ec);
+    auto const none = up.listen_tcp(where, {}, ec);
+    BOOST_TEST((ec == boost::system::errc::address_in_use));
+    BOOST_TEST(none.native_handle() == -1);
+    BOOST_TEST(heard.find("bind tcp " + where.text()) != heard.npos);
+}
+
+BOOST_AUTO_TEST_CASE(a_stop_removes_what_is_ours_and_leaves_what_is_not)
+{
+    directory const dir;
+    auto const path = [&](char const* name) { return (dir.path / name).string(); };
+    {
+        sync_upgrader up{{.control = {.upgrade = path("control")}, .pid_file = path("pid")}};
+        auto const mine = up.listen_unix(path("mine"));
+        auto const replaced = up.listen_unix(path("replaced"));
+        up.ready();
+        for (auto const* name : {"control", "pid", "mine", "replaced"})
+            BOOST_TEST(std::filesystem::exists(path(name)), name);
+        std::filesystem::remove(path("replaced"));
+        std::filesystem::create_directory(path("replaced"));
+    }
+    for (auto const* name : {"control", "pid", "mine"})
+        BOOST_TEST(!std::filesystem::exists(path(name)), name);
+    BOOST_TEST(std::filesystem::is_directory(path("replaced")));
+}
+
+BOOST_AUTO_TEST_CASE(a_variable_that_lies_is_refused_and_taken_away)
+{
+    for (auto const* lie : {"", " ", "named_pipe", "named_pipe ", "named_pipe 3", "named_pipe x y z", "socketpair 3 1:1",
+                            "named_pipe 0 0 1:1 2:2", "named_pipe 99999999999999999999 0 1:1 2:2", "carrier_pigeon 3"}) {
+        ::setenv("ECDYSIS_HANDOFF", lie, 1);
+        BOOST_CHECK_EXCEPTION(sync_upgrader{options{}}, error,
+                              [](error const& e) { return e.code() == condition::bad_handoff; });
+        BOOST_TEST(::getenv("ECDYSIS_HANDOFF") == nullptr);
+    }
+    sync_upgrader up{{}};
+    up.ready();
+}
+

@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: BSL-1.0
+#include <ecdysis/upgrader.hpp>
+
+#include <ecdysis/io/asio.hpp>
+#include <ecdysis/notify/none.hpp>
+#include <ecdysis/transport/socketpair.hpp>
+
+#define BOOST_TEST_MODULE upgrader_asio
+#include <boost/test/unit_test.hpp>
+
+#include <boost/asio/awaitable.hpp>
+#include <boost/asio/bind_cancellation_slot.hpp>
+#include <boost/asio/cancellation_signal.hpp>
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/thread_pool.hpp>
+#include <boost/asio/use_future.hpp>
+
+#include <optional>
+
+using namespace ecdysis;
+using namespace std::chrono_literals;
+namespace asio = boost::asio;
+using asio_upgrader = upgrader<io::asio, notify::none, transport::socketpair>;
+
+BOOST_AUTO_TEST_CASE(a_coroutine_lives_a_whole_life)
+{
+    asio::io_context context;
+    asio_upgrader up{context, {}};
+    bool ended = false;
+    auto const life = [&]() -> asio::awaitable<void> {
+        auto listener = up.listen_tcp(asio::ip::tcp::endpoint{asio::ip::address_v4::loopback(), 0});
+        co_await up.async_ready();
+        up.request_stop();
+        auto const why = co_await up.async_wait();
+        BOOST_TEST((why.why == ecdysis::exit::kind::stopped));
+        BOOST_TEST(co_await up.async_drain(5s) == 0U);
+        ended = true;
+    };
+    asio::co_spawn(context, life(), [](std::exception_ptr thrown) { BOOST_TEST((thrown == nullptr)); });
+    context.run(); // returns, for nothing of the upgrader's is left
+    BOOST_TEST(ended);
+}
+
+BOOST_AUTO_TEST_CASE(futures_work_over_a_pool_of_threads)
+{
+    asio::thread_pool pool{4};
+    {
+        asio_upgrader up{pool.get_executor(), {}};
+        up.async_ready(asio::use_future).get();
+        auto exit = up.async_wait(asio::use_future);
+        up.request_stop();
+        BOOST_TEST((exit.get().why == ecdysis::exit::kind::stopped));
+        BOOST_TEST(up.async_drain(5s, asio::use_future).get() == 0U);
+    }
+    pool.join();
+}
+
+BOOST_AUTO_TEST_CASE(cancelling_a_wait_cancels_nothing_else)
+{
+    asio::io_context context;
+    asio_upgrader up{context, {}};
+    asio::cancellation_signal signal;
+    std::optional<error_code> cancelled;
+    up.async_ready([](error_code ec) { BOOST_TEST(!ec); });
+    up.async_wait(asio::bind_cancellation_slot(signal.slot(), [&](error_code ec, ecdysis::exit) { cancelled = ec; }));
+    error_code second;
+    up.async_wait([&](error_code ec, ecdysis::exit) { second = ec; });
+    while (!second && context.run_one() != 0) {}
+    BOOST_TEST((second == errc::already_waiting));
+    signal.emit(asio::cancellation_type::total);
+    while (!cancelled && context.run_one() != 0) {}
+    BOOST_TEST((cancelled.value() == asio::error::operation_aborted));
+
+    context.restart(); // without signals and control sockets the upgrader alone keeps no context running
+    std::optional<ecdysis::exit> why;
+    up.async_wait([&](error_code ec, ecdysis::exit got) {
+        BOOST_TEST(!ec);
+        why = got;
+    });
+    up.request_partial_stop();
+    while (!why && context.run_one() != 0) {}
+    BOOST_TEST((why.value().why == ecdysis::exit::kind::partially_stopped));
+}
+
+BOOST_AUTO_TEST_CASE(whoever_waits_when_it_goes_is_told)
+{
+    asio::io_context context;
+    std::optional<error_code> told;
+    {
+        asio_upgrader up{context, {}};
+        up.async_wait([&](error_code ec, ecdysis::exit) { told = ec; });
+        up.request_stop(); // comes late
+    }
+    context.run();
+    BOOST_TEST((told.value() == asio::error::operation_aborted));
+}
+
+BOOST_AUTO_TEST_CASE(a_listener_may_outlive_it)
+{
+    asio::io_context context;
+    std::optional<error_code> told;
+    asio_upgrader::tcp_listener listener;
+    {
+        asio_upgrader up{context, {}};
+        listener = up.listen_tcp("127.0.0.1:0");
+        up.async_ready([](error_code) {});
+        listener.async_accept([&](error_code ec, auto) { told = ec; });
+    }
+    context.run();
+    BOOST_TEST((told.value() == errc::ended));
+}
