@@ -23,6 +23,7 @@
 #include <stop_token>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 namespace asio = boost::asio;
@@ -108,7 +109,6 @@ asio::awaitable<void> run(upgrader& up, listener& from, asio::io_context& contex
 {
     co_await up.async_ready();
     example::log("listening on " + example::bound_to(from.native_handle()));
-
     asio::co_spawn(context, accept_all(from, context, up.generation()), rethrow);
     co_await up.async_wait();
     co_await up.async_drain(30s);
