@@ -4,7 +4,8 @@
 //
 //     START(us since 1970) LATENCY(us) KIND         KIND: ok refused reset cut timeout bad-answer other
 //
-// Requests start by the clock, whatever became of those before, so that a stall is seen by all that fall into it.
+// Requests are due by the clock, whatever became of those before, and their latency counts from then: a stall is seen by
+// all that fall into it.
 #include <ecdysis/os/fd.hpp>
 
 #include <arpa/inet.h>
@@ -126,9 +127,8 @@ int main(int argc, char** argv)
                 std::this_thread::sleep_until(due);
                 if (clock_type::now() > start + std::chrono::seconds{seconds})
                     return;
-                auto const began = clock_type::now();
                 auto const* const kind = request{static_cast<std::uint16_t>(port)}.run();
-                std::printf("%lld %lld %s\n", micros(began.time_since_epoch()), micros(clock_type::now() - began), kind);
+                std::printf("%lld %lld %s\n", micros(due.time_since_epoch()), micros(clock_type::now() - due), kind);
             }
         });
 }
