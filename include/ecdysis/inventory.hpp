@@ -11,6 +11,7 @@
 
 #include <fcntl.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <deque>
 #include <map>
@@ -164,6 +165,9 @@ public:
     {
         if (name.size() > 200) // memfd_create(2): at most 249 bytes
             throw error{errc::name_too_long, "name state \"" + name + "\""};
+        if (std::ranges::any_of(states_, [&](state const& one) { return one.name == name; }))
+            throw error{make_error_code(boost::system::errc::invalid_argument),
+                        "name state \"" + name + "\": there is one of that name"};
         states_.push_back({std::move(name), when, std::move(fill), std::move(undo), {}, false});
     }
 

@@ -75,6 +75,17 @@ enum class attempt {
     return os::call(ignored, [&] { return ::poll(&entry, 1, 0); }) == 1;
 }
 
+/// Whether `socket` is a listening one. Its queue is of no use to a generation that has ended, so it is closed then:
+/// who connects is refused at once, instead of waiting in vain. A datagram socket still sends its last answers.
+[[nodiscard]] inline bool is_listening(os::borrowed_fd socket) noexcept
+{
+    error_code ignored;
+    int listening = 0;
+    ::socklen_t size = sizeof listening;
+    os::call(ignored, [&] { return ::getsockopt(socket.get(), SOL_SOCKET, SO_ACCEPTCONN, &listening, &size); });
+    return listening != 0;
+}
+
 /// How long to wait when descriptors have run out: 5 ms, then twice as long each time, up to 1 s.
 class backoff
 {

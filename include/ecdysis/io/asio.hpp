@@ -24,7 +24,8 @@
 
 namespace ecdysis::io {
 
-/// The policy of Asio hosts. Its callbacks run on one strand of the host's execution context, with the policy's lock held.
+/// The policy of Asio hosts. Its callbacks run on one strand of the host's execution context, with the policy's lock
+/// held.
 ///
 /// Thread safety: all members may be called from any thread, and any number of threads may run the context.
 /// Lifetimes: handles, sources and posters may outlive it; nothing but a poster may outlive the context.
@@ -50,11 +51,11 @@ public:
     class poster;
 
     template <class Executor>
-        requires is_executor_v<Executor>
+        requires(!std::is_same_v<Executor, asio>) && is_executor_v<Executor>
     asio(Executor const& executor) : state_{std::make_shared<asio_state>(executor)}
     {}
     template <class Context>
-        requires std::is_convertible_v<Context&, boost::asio::execution_context&>
+        requires(!std::is_same_v<Context, asio>) && std::is_convertible_v<Context&, boost::asio::execution_context&>
     asio(Context& context) : asio{context.get_executor()}
     {}
     asio(asio&&) noexcept = default;
@@ -104,15 +105,16 @@ public:
     void post(std::function<void()> f) { asio_state::post(state_, std::move(f)); }
     [[nodiscard]] poster get_poster() const noexcept;
 
-    [[nodiscard]] std::shared_ptr<source> make_source(os::owned_fd socket, std::shared_ptr<open_connections> connections,
-                                                      error_code& ec)
+    [[nodiscard]] std::shared_ptr<source> make_source(os::owned_fd socket,
+                                                      std::shared_ptr<open_connections> connections, error_code& ec)
     {
         auto made = std::make_shared<source>(state_->executor, std::move(socket), std::move(connections), ec);
         return ec ? nullptr : made;
     }
 
-    /// Waits for an outcome: `void(error_code, T)`, for `nothing` `void(error_code)`. `init()` is called once, with the lock
-    /// held, when the operation is initiated, and gives the `outcome<T>&`. Whoever owns that sets it before it goes.
+    /// Waits for an outcome: `void(error_code, T)`, for `nothing` `void(error_code)`. `init()` is called once, with the
+    /// lock held, when the operation is initiated, and gives the `outcome<T>&`. Whoever owns that sets it before it
+    /// goes.
     ///
     /// Errors: those of the outcome; `errc::already_waiting` when somebody waits for it already; `operation_aborted`.
     /// Completion: on the handler's associated executor, never inside this call nor with the lock held; else on the

@@ -83,10 +83,10 @@ protected:
 
 /// The host's handle on a listening socket of `io::asio`.
 ///
-/// Thread safety: `async_accept` and `cancel` from any thread, any number at once; moving or destroying the handle meanwhile
-/// is not safe.
-/// Lifetimes: it may outlive its upgrader, and then accepts end at once; not its execution context. Destroying it cancels
-/// the accepts that wait and does not close the socket, which is the upgrader's.
+/// Thread safety: `async_accept` and `cancel` from any thread, any number at once; moving or destroying the handle
+/// meanwhile is not safe.
+/// Lifetimes: it may outlive its upgrader, and then accepts end at once; not its execution context. Destroying it
+/// cancels the accepts that wait and does not close the socket, which is the upgrader's.
 template <class Protocol>
 class asio_listener : public asio_handle
 {
@@ -101,8 +101,8 @@ public:
     /// upgrader's executor. Before this generation is committed it waits for that, too; when descriptors or memory run
     /// out it tries again, less and less often.
     ///
-    /// Errors: `errc::ended` when this generation has retired or stops; `operation_aborted`; else what accept4 says of a
-    /// socket that cannot be used.
+    /// Errors: `errc::ended` when this generation has retired or stops; `operation_aborted`; else what accept4 says of
+    /// a socket that cannot be used.
     /// Completion: on the handler's associated executor, never inside this call; else on the upgrader's.
     /// Cancellation: per operation, all types. A connection is never lost by it: it stays in the queue.
     template <class Token = default_token>
@@ -120,8 +120,8 @@ public:
         return boost::asio::async_initiate<Token, void(error_code, connection)>(
             [source = source_, executor](auto&& handler) {
                 using handler_type = std::decay_t<decltype(handler)>;
-                submit<operation<handler_type>, handler_type>(source, std::forward<decltype(handler)>(handler), executor,
-                                                              protocol_of(source->family()));
+                submit<operation<handler_type>, handler_type>(source, std::forward<decltype(handler)>(handler),
+                                                              executor, protocol_of(source->family()));
             },
             token);
     }

@@ -21,10 +21,10 @@
 
 namespace ecdysis::io {
 
-/// The shared state of one listening or datagram socket of `io::asio`: the operations that wait, in their order, and one
-/// wait in the reactor for all of them. The policy's user calls `open`, `end` and `close`, with the policy's lock held
-/// or not; the host's handles submit operations. All from any thread: a mutex of its own, held for a few calls that
-/// do not wait, does what a strand would without sending each accept through a queue.
+/// The shared state of one listening or datagram socket of `io::asio`: the operations that wait, in their order, and
+/// one wait in the reactor for all of them. The policy's user calls `open`, `end` and `close`, with the policy's lock
+/// held or not; the host's handles submit operations. All from any thread: a mutex of its own, held for a few calls
+/// that do not wait, does what a strand would without sending each accept through a queue.
 ///
 /// Lifetimes: it may outlive its policy, not the execution context. Close it before the context goes: operations that
 /// wait, and so the coroutines that wait for them, are kept alive by it.
@@ -81,6 +81,7 @@ public:
 
     /// When it returns nothing is accepted any more, and each connection that was has its guard. With `empty_first`
     /// operations go on, without waiting, until the queue is empty, and until then the source itself holds a guard.
+    /// A listening socket is closed as soon as accepting has ended.
     void end(bool empty_first)
     {
         round now{*this};
@@ -97,10 +98,7 @@ public:
         round now{*this};
         accepting_.end(now.released);
         now.serve();
-        number_ = -1;
-        error_code ignored;
-        descriptor_.close(ignored);
-        socket_.reset();
+        close_socket();
     }
 
     /// A name for an operation to come.
@@ -192,6 +190,8 @@ private:
                 }
             }
             source_.calm();
+            if (source_.accepting_.now() == accepting::phase::ended && is_listening(source_.fd()))
+                source_.close_socket();
         }
 
         /// The last to finish may be dispatched, the others would have to wait for its handler.
@@ -250,6 +250,14 @@ private:
                                    else
                                        now.serve(!failed);
                                });
+    }
+
+    void close_socket()
+    {
+        number_ = -1;
+        error_code ignored;
+        descriptor_.close(ignored);
+        socket_.reset();
     }
 
     void rest()

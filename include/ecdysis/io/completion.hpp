@@ -18,17 +18,19 @@
 
 namespace ecdysis::io {
 
-/// A handler and what it is called with, on the way to its executor.
-template <class Handler, class... Arguments>
+/// A handler and what it is called with, on the way to `Executor`.
+template <class Executor, class Handler, class... Arguments>
 class completion
 {
 public:
+    using executor_type = Executor;
     using allocator_type = boost::asio::associated_allocator_t<Handler>;
 
-    explicit completion(Handler&& handler, Arguments&&... arguments)
-        : handler_{std::move(handler)}, arguments_{std::move(arguments)...}
+    completion(Executor const& executor, Handler&& handler, Arguments&&... arguments)
+        : executor_{executor}, handler_{std::move(handler)}, arguments_{std::move(arguments)...}
     {}
 
+    [[nodiscard]] executor_type get_executor() const noexcept { return executor_; }
     [[nodiscard]] allocator_type get_allocator() const noexcept
     {
         return boost::asio::get_associated_allocator(handler_);
@@ -40,14 +42,15 @@ public:
     }
 
 private:
+    Executor executor_;
     Handler handler_;
     std::tuple<Arguments...> arguments_;
 };
 
-/// How a completion reaches the handler's executor.
+/// How a completion gets to the handler's executor.
 enum class way {
-    post,     ///< never inside the call that completes
-    dispatch, ///< at once if this thread runs that executor already; only where no lock is held
+    post,     ///< over the operation's own executor, so never inside the call that completes
+    dispatch, ///< from here, where the operation's own executor runs and no lock is held: perhaps at once
 };
 
 /// The handler of an operation that waits, with the work that keeps its executor and the operation's own running.
@@ -76,12 +79,13 @@ public:
     template <class... Arguments>
     void complete(way by, Arguments... arguments)
     {
-        auto const executor = work_.get_executor();
-        completion<Handler, Arguments...> call{std::move(handler_), std::move(arguments)...};
-        if (by == way::dispatch)
-            boost::asio::dispatch(executor, std::move(call));
+        completion<executor, Handler, Arguments...> call{work_.get_executor(), std::move(handler_),
+                                                         std::move(arguments)...};
+        // Not posted to the handler's executor itself: that of use_future would start a pool of threads.
+        if (by == way::post)
+            boost::asio::post(own_work_.get_executor(), std::move(call));
         else
-            boost::asio::post(executor, std::move(call));
+            boost::asio::dispatch(std::move(call));
         work_.reset();
         own_work_.reset();
     }

@@ -17,8 +17,8 @@ namespace ecdysis::io {
 
 /// From a signal handler to the pump of `io::sync`. The one place of the library with static state, for a handler is
 /// given nothing but its number: a slot for each signal holds the eventfd to write to and whether it was raised. The
-/// flag and not the eventfd tells that a signal came: a process that the host forked shares the eventfd, but not the flag.
-/// Signals that come again before they are taken are one.
+/// flag and not the eventfd tells that a signal came: a process that the host forked shares the eventfd, but not the
+/// flag. Signals that come again before they are taken are one.
 class signal_relay
 {
 public:

@@ -82,15 +82,15 @@ public:
     void post(std::function<void()> f) { pump_->post(std::move(f)); }
     [[nodiscard]] poster get_poster() const noexcept;
 
-    [[nodiscard]] std::shared_ptr<source> make_source(os::owned_fd socket, std::shared_ptr<open_connections> connections,
-                                                      error_code& ec)
+    [[nodiscard]] std::shared_ptr<source> make_source(os::owned_fd socket,
+                                                      std::shared_ptr<open_connections> connections, error_code& ec)
     {
         auto made = std::make_shared<source>(pump_->gate, std::move(socket), std::move(connections), ec);
         return ec ? nullptr : made;
     }
 
-    /// Runs callbacks until `o` is known, and gives what it is. `o` is looked at with the lock held. One thread at a time;
-    /// another, or a call from inside a callback, gets `errc::already_waiting`.
+    /// Runs callbacks until `o` is known, and gives what it is. `o` is looked at with the lock held. One thread at a
+    /// time; another, or a call from inside a callback, gets `errc::already_waiting`.
     template <class T>
     typename outcome<T>::result wait(outcome<T>& o, error_code& ec)
     {

@@ -10,8 +10,8 @@
 
 namespace ecdysis::io {
 
-/// A connection that `io::sync` accepted. The socket is blocking and close-on-exec. Keep the guard as long as the socket:
-/// the drain waits for it.
+/// A connection that `io::sync` accepted. The socket is blocking and close-on-exec. Keep the guard as long as the
+/// socket: the drain waits for it.
 struct sync_connection
 {
     os::owned_fd socket;
@@ -93,8 +93,8 @@ public:
     sync_datagram() noexcept = default;
     explicit sync_datagram(std::shared_ptr<sync_source> source) noexcept : source_{std::move(source)} {}
 
-    /// Waits until there is something to read; before commit it waits for that, too. The socket never blocks, and another
-    /// thread or generation may be faster: expect EAGAIN.
+    /// Waits until there is something to read; before commit it waits for that, too. The socket never blocks, and
+    /// another thread or generation may be faster: expect EAGAIN.
     ///
     /// Gives false when this generation has retired or stops, with `errc::ended`.
     [[nodiscard]] bool wait(error_code& ec)

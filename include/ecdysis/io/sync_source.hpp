@@ -18,9 +18,9 @@
 
 namespace ecdysis::io {
 
-/// Wakes every thread that waits in a handle of `io::sync` when any source changes. Shared by all sources of one policy,
-/// so that a thousand listeners need two more descriptors and not a thousand: an eventfd stays readable until all
-/// who waited on it have left, while the other serves those who come after.
+/// Wakes every thread that waits in a handle of `io::sync` when any source changes. Shared by all sources of one
+/// policy, so that a thousand listeners need two more descriptors and not a thousand: an eventfd stays readable until
+/// all who waited on it have left, while the other serves those who come after.
 class sync_gate
 {
 public:
@@ -96,7 +96,8 @@ public:
     }
 
     /// No call that begins after this takes a connection; one that has begun has counted its guard. With `empty_first`
-    /// calls go on, without waiting, until the queue is empty, and until then the source itself holds a guard.
+    /// calls go on, without waiting, until the queue is empty, and until then the source itself holds a guard. A
+    /// listening socket is closed as soon as accepting has ended and the last call in flight has left.
     void end(bool empty_first)
     {
         connection_guard released;
@@ -105,6 +106,7 @@ public:
             accepting_.empty(socket_, connections_);
         else
             accepting_.end(released);
+        close_if_left();
         gate_->changed();
     }
 
@@ -177,8 +179,11 @@ public:
 private:
     void close_if_left() noexcept
     {
-        if (closing_ && visits_ == 0)
-            socket_.reset();
+        bool const ended = accepting_.now() == accepting::phase::ended;
+        if (visits_ != 0 || !(closing_ || (ended && is_listening(socket_))))
+            return;
+        number_ = -1;
+        socket_.reset();
     }
 
     std::shared_ptr<sync_gate> gate_;
