@@ -112,16 +112,20 @@ public:
     [[nodiscard]] std::shared_ptr<typename Io::source> claim_or_open(socket_kind kind, address const& where,
                                                                      listen_options const& options)
     {
-        check_claiming([&] { return sockets::describe(kind, where); });
-        return inventory_.claim_or_open(policies.io, connections_, kind, where, options, inheritance(), accepting_);
+        return remembering([&] {
+            check_claiming([&] { return sockets::describe(kind, where); });
+            return inventory_.claim_or_open(policies.io, connections_, kind, where, options, inheritance(), accepting_);
+        });
     }
 
     [[nodiscard]] std::vector<std::shared_ptr<typename Io::source>>
     claim_or_open_shards(socket_kind kind, address const& where, std::size_t count, listen_options options)
     {
-        check_claiming([&] { return sockets::describe(kind, where); });
-        return inventory_.claim_or_open_shards(policies.io, connections_, kind, where, count, std::move(options),
-                                               inheritance(), accepting_);
+        return remembering([&] {
+            check_claiming([&] { return sockets::describe(kind, where); });
+            return inventory_.claim_or_open_shards(policies.io, connections_, kind, where, count, std::move(options),
+                                                   inheritance(), accepting_);
+        });
     }
 
     [[nodiscard]] std::optional<handed_over_file> claim(std::string const& name)
@@ -496,6 +500,19 @@ private:
     }
 
     // ---- means
+
+    /// What a host ran into is what the parent should hear if this generation then ends before it was ready.
+    template <class F>
+    auto remembering(F&& f)
+    {
+        try {
+            return f();
+        } catch (error const& e) {
+            if (child_side_)
+                child_side_->remember(e.what());
+            throw;
+        }
+    }
 
     [[nodiscard]] handoff::inheritance* inheritance() noexcept
     {

@@ -63,7 +63,7 @@ public:
     ~child_side()
     {
         if (machine_.now() == state::starting || machine_.now() == state::waiting)
-            say_failed("ended before it was committed");
+            say_failed(words_.empty() ? "ended before it was committed" : words_);
     }
 
     [[nodiscard]] unsigned number() const noexcept { return number_; }
@@ -87,6 +87,8 @@ public:
     void ready() { feed(occurrence::host_ready); }
     void serves() { feed(occurrence::host_serves); }
     void stop() { feed(occurrence::stop); }
+    /// What is said if this generation ends without a word of its own.
+    void remember(std::string_view why) { words_ = why; }
     void fail(std::string_view why)
     {
         words_ = why;
