@@ -21,10 +21,20 @@
 #include <future>
 #include <memory>
 #include <optional>
+#include <ostream>
 #include <stdexcept>
 #include <thread>
 #include <utility>
 #include <vector>
+
+namespace ecdysis {
+
+inline std::ostream& operator<<(std::ostream& out, errc value)
+{
+    return out << message(value);
+}
+
+} // namespace ecdysis
 
 namespace test {
 
