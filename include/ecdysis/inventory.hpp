@@ -256,6 +256,7 @@ public:
     void open(Warn&& warn)
     {
         for (auto& one : sockets_) {
+            number(one);
             try {
                 if (one.left == todo::bind)
                     (void)sockets::bind(one.source->fd(), one.kind, one.where, one.options);
@@ -347,7 +348,7 @@ private:
                 .flags = path ? handoff::path_owned : std::uint8_t{0}};
     }
 
-    [[nodiscard]] source_ptr keep(Io& io, std::shared_ptr<open_connections> const& connections, socket made,
+    [[nodiscard]] source_ptr keep(Io& io, std::shared_ptr<open_connections> const& connections, socket&& made,
                                   os::owned_fd fd, bool accepting)
     {
         error_code ec;
@@ -357,10 +358,13 @@ private:
         if (accepting)
             made.source->open();
         auto& kept = sockets_.emplace_back(std::move(made));
-        // Its place among those of the same name: the parent's index may have gaps.
-        kept.record.index = next_index_[kept.record.name]++;
+        if (accepting)
+            number(kept);
         return kept.source;
     }
+
+    /// Its place among those of the same name: the parent's index may have gaps. Nobody asks for it before commit.
+    void number(socket& one) { one.record.index = next_index_[one.record.name]++; }
 
     static void fill(state& one)
     {

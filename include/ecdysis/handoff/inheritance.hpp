@@ -5,7 +5,9 @@
 #include <ecdysis/handoff/wire.hpp>
 #include <ecdysis/os/fd.hpp>
 
+#include <bitset>
 #include <cstddef>
+#include <cstdint>
 #include <deque>
 #include <functional>
 #include <string>
@@ -30,25 +32,22 @@ public:
 
     void add(record what, os::owned_fd fd)
     {
-        auto& added = all_.emplace_back(descriptor{std::move(what), std::move(fd)});
-        auto& same = by_key_[key{added.record.kind, added.record.name}];
-        auto const follows = [&](descriptor const* other) { return other->record.index <= added.record.index; };
-        if (same.first == nullptr || !follows(same.first)) {
-            added.next = std::exchange(same.first, &added);
-        } else {
-            // A parent sends them in order.
-            auto* before = follows(same.last) ? same.last : same.first;
-            while (before->next != nullptr && follows(before->next))
-                before = before->next;
-            added.next = std::exchange(before->next, &added);
-        }
-        if (added.next == nullptr)
-            same.last = &added;
+        arranged_.reset();
+        by_key_.clear();
+        all_.push_back({std::move(what), std::move(fd)});
     }
 
     /// The unclaimed descriptor of that name with the lowest index; null if there is none.
-    [[nodiscard]] descriptor* find(descriptor_kind kind, std::string_view name) noexcept
+    [[nodiscard]] descriptor* find(descriptor_kind kind, std::string_view name)
     {
+        // A child claims what its parent has in its parent's order, as a rule. Then there is nothing to look up.
+        while (next_ != all_.size() && all_[next_].claimed)
+            ++next_;
+        if (next_ != all_.size())
+            if (auto& next = all_[next_]; next.record.kind == kind && next.record.index == 0 && next.record.name == name)
+                return &next;
+
+        arrange(kind);
         auto const at = by_key_.find(key{kind, name});
         if (at == by_key_.end())
             return nullptr;
@@ -95,8 +94,10 @@ public:
                 one.fd.reset();
                 tell(one.record.name);
             }
+        arranged_.reset();
         by_key_.clear();
         all_.clear();
+        next_ = 0;
     }
 
 private:
@@ -111,7 +112,7 @@ private:
     {
         std::size_t operator()(key const& of) const noexcept
         {
-            return std::hash<std::string_view>{}(of.name) + static_cast<std::size_t>(of.kind);
+            return std::hash<std::string_view>{}(of.name) + number(of.kind);
         }
     };
     struct chain
@@ -120,7 +121,36 @@ private:
         descriptor* last = nullptr;
     };
 
-    std::deque<descriptor> all_; ///< which never moves its elements
+    static std::size_t number(descriptor_kind kind) noexcept { return static_cast<std::uint8_t>(kind); }
+
+    /// Makes all of a kind known by their names, once.
+    void arrange(descriptor_kind kind)
+    {
+        if (arranged_.test(number(kind)))
+            return;
+        arranged_.set(number(kind));
+        for (auto& one : all_) {
+            if (one.record.kind != kind)
+                continue;
+            auto& same = by_key_[key{one.record.kind, one.record.name}];
+            auto const follows = [&](descriptor const* other) { return other->record.index <= one.record.index; };
+            if (same.first == nullptr || !follows(same.first)) {
+                one.next = std::exchange(same.first, &one);
+            } else {
+                // A parent sends them in order.
+                auto* before = follows(same.last) ? same.last : same.first;
+                while (before->next != nullptr && follows(before->next))
+                    before = before->next;
+                one.next = std::exchange(before->next, &one);
+            }
+            if (one.next == nullptr)
+                same.last = &one;
+        }
+    }
+
+    std::deque<descriptor> all_;                  ///< which never moves its elements
+    std::size_t next_ = 0;                        ///< all before it have been claimed
+    std::bitset<256> arranged_;                   ///< the kinds that are in `by_key_`
     std::unordered_map<key, chain, hash> by_key_; ///< the names are those in `all_`
 };
 
