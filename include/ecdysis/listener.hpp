@@ -8,9 +8,12 @@
 #include <ecdysis/os/fd.hpp>
 #include <ecdysis/os/unix_path.hpp>
 
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 
+#include <cstdint>
 #include <functional>
 #include <optional>
 #include <string>
@@ -152,6 +155,16 @@ inline void listen(os::borrowed_fd socket, socket_kind kind, address const& wher
     demand([&] { return ::listen(socket.get(), options.backlog); }, "listen on " + describe(kind, where));
 }
 
+/// Whether `socket` is TCP's and listens, found out in one call.
+[[nodiscard]] inline bool is_listening_tcp(os::borrowed_fd socket) noexcept
+{
+    // The kernel gives as much of tcp_info as fits, and the state is its first byte (tcp(7)).
+    std::uint8_t state = 0;
+    ::socklen_t size = sizeof state;
+    return ::getsockopt(socket.get(), IPPROTO_TCP, TCP_INFO, &state, &size) == 0 && size == sizeof state &&
+           state == TCP_LISTEN;
+}
+
 /// Refuses an inherited socket that is not what was asked for, naming what was expected and what came.
 inline void verify(os::borrowed_fd socket, socket_kind kind, address const& asked, listen_options const& options)
 {
@@ -161,17 +174,20 @@ inline void verify(os::borrowed_fd socket, socket_kind kind, address const& aske
                         " " + name(kind) + " socket on " + asked.text() + ", came " + came};
     };
     error_code ec;
-    int const came_type = get(socket, SOL_SOCKET, SO_TYPE, ec);
-    if (ec)
-        refuse("no socket (" + ec.message() + ")");
-    if (came_type != type(kind))
-        refuse("a socket of type " + std::to_string(came_type) + " where " + std::to_string(type(kind)) + " is asked");
+    bool const listens = kind == socket_kind::tcp && is_listening_tcp(socket);
+    if (!listens) {
+        int const came_type = get(socket, SOL_SOCKET, SO_TYPE, ec);
+        if (ec)
+            refuse("no socket (" + ec.message() + ")");
+        if (came_type != type(kind))
+            refuse("a socket of type " + std::to_string(came_type) + " where " + std::to_string(type(kind)) + " is asked");
+    }
     auto const where = address::bound(socket, ec);
     if (ec || !where.satisfies(asked))
         refuse(ec ? ec.message() : "one on " + where.text());
     if (where.family() != AF_UNIX && where.port() == 0) // else it would satisfy whoever asks for any port
         refuse("one that is not bound");
-    if (!is_datagram(kind) && get(socket, SOL_SOCKET, SO_ACCEPTCONN, ec) == 0)
+    if (!listens && !is_datagram(kind) && get(socket, SOL_SOCKET, SO_ACCEPTCONN, ec) == 0)
         refuse("one that does not listen");
     // Of one address the option says nothing: bind(2) sets it for all but [::] (Linux, net/ipv6/af_inet6.c).
     if (asked.is_any_v6() && (get(socket, IPPROTO_IPV6, IPV6_V6ONLY, ec) != 0) != options.v6_only)
