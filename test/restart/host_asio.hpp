@@ -13,6 +13,7 @@
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/post.hpp>
+#include <boost/asio/steady_timer.hpp>
 #include <boost/asio/strand.hpp>
 #include <boost/asio/use_awaitable.hpp>
 
@@ -25,7 +26,8 @@ namespace asio = boost::asio;
 inline constexpr auto as_result = asio::as_tuple(asio::use_awaitable);
 
 template <class Upgrader, class Socket>
-asio::awaitable<void> talk(service<Upgrader>& with, std::shared_ptr<Socket> socket, ecdysis::connection_guard guard)
+asio::awaitable<void> talk(service<Upgrader>& with, std::shared_ptr<Socket> socket, ecdysis::connection_guard guard,
+                            std::string text = {})
 {
     std::stop_callback const idle{guard.close_idle(), [socket] {
                                       asio::post(socket->get_executor(), [socket] {
@@ -33,10 +35,21 @@ asio::awaitable<void> talk(service<Upgrader>& with, std::shared_ptr<Socket> sock
                                           socket->cancel(ignored);
                                       });
                                   }};
-    std::string text;
-    for (bool last = false; !last;) {
+    auto const fd = socket->native_handle();
+    for (bool last = false;;) {
+        for (auto end = text.find('\n'); end != text.npos && !last; end = text.find('\n')) {
+            auto const line = text.substr(0, end);
+            text.erase(0, end + 1);
+            last = guard.draining() || line == "quit";
+            auto const answer = with.answer(line, last);
+            if (line == "offer")
+                with.park(ecdysis::os::owned_fd{::dup(fd)}, text);
+            ::send(fd, answer.data(), answer.size(), MSG_NOSIGNAL);
+            last = last || line == "offer";
+        }
+        if (last)
+            break;
         char buffer[512];
-        auto const fd = socket->native_handle();
         auto const size = ::recv(fd, buffer, sizeof buffer, MSG_DONTWAIT);
         if (size == 0 || (size < 0 && errno != EAGAIN))
             break;
@@ -47,16 +60,6 @@ asio::awaitable<void> talk(service<Upgrader>& with, std::shared_ptr<Socket> sock
             continue;
         }
         text.append(buffer, static_cast<std::size_t>(size));
-        for (auto end = text.find('\n'); end != text.npos && !last; end = text.find('\n')) {
-            auto const line = text.substr(0, end);
-            text.erase(0, end + 1);
-            last = guard.draining() || line == "quit";
-            auto const answer = with.answer(line, last);
-            if (line == "offer")
-                with.park(ecdysis::os::owned_fd{::dup(fd)});
-            ::send(fd, answer.data(), answer.size(), MSG_NOSIGNAL);
-            last = last || line == "offer";
-        }
     }
     // Here and not with the last copy, which the callback may have: the guard says that the connection has ended.
     boost::system::error_code ignored;
@@ -68,6 +71,8 @@ asio::awaitable<void> accept(service<Upgrader>& with, asio::io_context& context,
 {
     for (;;) {
         asio::any_io_executor const own = asio::make_strand(context);
+        while (with.leaves_queued())
+            co_await asio::steady_timer{context, std::chrono::milliseconds{1}}.async_wait(as_result);
         auto [ec, accepted] = co_await listener.async_accept(own, as_result);
         if (ec) {
             if (ec != ecdysis::errc::ended)
@@ -117,10 +122,11 @@ asio::awaitable<void> life(service<Upgrader>& with, asio::io_context& context)
         for (auto& socket : with.datagrams)
             start(answer_datagrams(with, socket));
     }
-    for (auto& fd : with.handed_over) {
+    for (auto& one : with.handed_over) {
         asio::any_io_executor const own = asio::make_strand(context);
-        auto const socket = std::make_shared<asio::ip::tcp::socket>(own, asio::ip::tcp::v4(), fd.release());
-        asio::co_spawn(own, talk(with, socket, ecdysis::connection_guard{up.connections()}), asio::detached);
+        auto const socket = std::make_shared<asio::ip::tcp::socket>(own, asio::ip::tcp::v4(), one.socket.release());
+        asio::co_spawn(own, talk(with, socket, ecdysis::connection_guard{up.connections()}, std::move(one.unread)),
+                       asio::detached);
     }
     with.at("accepting");
     auto const why = co_await up.async_wait(asio::use_awaitable);

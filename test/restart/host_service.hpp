@@ -8,6 +8,7 @@
 
 #include <sys/socket.h>
 
+#include <atomic>
 #include <mutex>
 
 namespace host {
@@ -36,11 +37,12 @@ public:
     {
         if (!behave_.asked("claim", "nothing"))
             for (auto const& one : chosen.listens)
-                open(one);
+                if (behave_.asked("claim", "without") != one.kind)
+                    open(one);
         for (auto const& [name, count] : chosen.offers)
             offer(name, count);
         while (auto file = up.claim("connection"))
-            handed_over.push_back(std::move(file->fd));
+            handed_over.push_back({std::move(file->fd), std::move(file->bytes)});
         if (chosen.state)
             open_state();
         if (auto const parent = up.take_channel_to_parent())
@@ -53,8 +55,10 @@ public:
     {
         if (chosen.state) {
             if (auto const late = up.inherited_state("late"))
-                late_ = late->text();
+                late_ = summary(late->text());
             log("late_state", late_);
+            if (auto const count = up.inherited_state("count"))
+                count_ = std::stoul(std::string{count->text()});
         }
         at("may-accept");
     }
@@ -67,6 +71,7 @@ public:
             std::lock_guard const hold{mutex_};
             parked_.clear(); // the child serves them now, if there is one
         }
+        has_left_ = true;
         if (auto const child = up.take_channel_to_child()) {
             char text[256];
             auto const size = ::recv(child.get(), text, sizeof text, 0);
@@ -82,6 +87,8 @@ public:
         auto const told = [this](std::string const& how) { log("told", how); };
         if (line == "state")
             text += " early=" + early_ + " late=" + late_;
+        else if (line == "count")
+            text += " " + next_number();
         else if (line == "directory")
             text += " " + std::filesystem::current_path().string();
         else if (line == "upgrade")
@@ -93,13 +100,16 @@ public:
         return text + (last ? " last\n" : "\n");
     }
 
-    /// The connection is for the next generation; nobody reads from it until then.
-    void park(ecdysis::os::owned_fd connection)
+    /// The connection is for the next generation, with what was read from it; nobody reads on until then.
+    void park(ecdysis::os::owned_fd connection, std::string unread)
     {
-        auto kept = up.offer("connection", connection.get());
+        auto kept = up.offer("connection", connection.get(), std::move(unread));
         std::lock_guard const hold{mutex_};
         parked_.push_back({std::move(kept), std::move(connection)});
     }
+
+    /// Whether connections are to be left in the queue for now: `accept late`, until this generation retires or stops.
+    [[nodiscard]] bool leaves_queued() const { return !has_left_ && behave_.asked("accept", "late"); }
 
     void at(std::string_view point)
     {
@@ -114,7 +124,13 @@ public:
     std::vector<typename Upgrader::unix_listener> unix_streams;
     std::vector<typename Upgrader::seqpacket_listener> seqpackets;
     std::vector<typename Upgrader::datagram> datagrams;
-    std::vector<ecdysis::os::owned_fd> handed_over; ///< live connections
+
+    struct handed_over_connection
+    {
+        ecdysis::os::owned_fd socket;
+        std::string unread;
+    };
+    std::vector<handed_over_connection> handed_over;
 
 private:
     struct parked
@@ -127,6 +143,8 @@ private:
     {
         ecdysis::listen_options const options{
             .at_stop = what.stays ? ecdysis::on_stop::stay : ecdysis::on_stop::end,
+            .v6_only = what.v6_only,
+            .setup = [&](int) { log("setup", what.kind); },
         };
         auto const count = [&] {
             auto const other = behave_.asked("claim", "shards");
@@ -166,6 +184,7 @@ private:
             auto file = up.claim(name);
             if (!file)
                 break;
+            log("claimed", name + " " + file->bytes);
             offers_.push_back(up.offer(name, file->fd.get(), file->bytes));
         }
         for (auto i = claimed; i != count; ++i) {
@@ -178,17 +197,53 @@ private:
     void open_state()
     {
         if (auto const early = up.inherited_state("early"))
-            early_ = early->text();
+            early_ = summary(early->text());
         auto const fill = [this](char const* what) {
             return [this, what](ecdysis::state_writer& to) {
                 at(what);
                 if (auto const why = behave_.asked(what, "throw"))
                     throw std::runtime_error{*why};
-                to.write(std::string{what} + "-of-" + std::to_string(up.generation()));
+                if (auto const size = behave_.asked(what, "size"))
+                    to.write(pattern(std::stoul(*size)));
+                else
+                    to.write(std::string{what} + "-of-" + std::to_string(up.generation()));
             };
         };
         up.hand_over_state("early", ecdysis::handover::early, fill("early"), [this] { log("undone", "early"); });
         up.hand_over_state("late", ecdysis::handover::late, fill("late"), [this] { log("undone", "late"); });
+        up.hand_over_state(
+            "count", ecdysis::handover::late,
+            [this](ecdysis::state_writer& to) {
+                std::lock_guard const hold{mutex_};
+                counts_ = false;
+                to.write(std::to_string(count_));
+            },
+            [this] {
+                std::lock_guard const hold{mutex_};
+                counts_ = true;
+            });
+    }
+
+    /// "later" when the count has been handed over.
+    [[nodiscard]] std::string next_number()
+    {
+        std::lock_guard const hold{mutex_};
+        return counts_ ? std::to_string(++count_) : "later";
+    }
+
+    [[nodiscard]] static std::string pattern(std::size_t size)
+    {
+        std::string result(size, ' ');
+        for (std::size_t i = 0; i != size; ++i)
+            result[i] = static_cast<char>('a' + i % 251 % 26);
+        return result;
+    }
+    /// What is too long for an answer: its size, and whether it is the pattern.
+    [[nodiscard]] static std::string summary(std::string_view text)
+    {
+        if (!text.empty() && text.size() < 100)
+            return std::string{text};
+        return std::to_string(text.size()) + (text == pattern(text.size()) ? "-good-bytes" : "-bad-bytes");
     }
 
     static void say(ecdysis::os::borrowed_fd to, std::string const& text)
@@ -202,7 +257,10 @@ private:
     std::vector<ecdysis::offer> offers_;
     std::string early_ = "none";
     std::string late_ = "none";
+    std::atomic<bool> has_left_ = false;
     std::mutex mutex_;
+    unsigned long count_ = 0;
+    bool counts_ = true; ///< and not the child
     std::vector<parked> parked_;
 };
 

@@ -29,17 +29,19 @@
 
 namespace host {
 
-/// One --listen: [stay:]KIND:[COUNT:]ADDRESS.
+/// One --listen: [stay:][v6only:]KIND:[COUNT:]ADDRESS.
 struct listen
 {
     std::string kind;
     std::size_t count = 1;
     std::string address;
     bool stays = false; ///< on a stop
+    bool v6_only = false;
 
     explicit listen(std::string text)
     {
         stays = take(text, "stay");
+        v6_only = take(text, "v6only");
         for (auto const* known : {"tcp", "unix", "seqpacket", "udp", "datagram", "shards", "udp-shards", "idle"})
             if (kind.empty() && take(text, known))
                 kind = known;
@@ -277,6 +279,16 @@ private:
         } else if (action == "nofile") {
             ::rlimit const limit{static_cast<::rlim_t>(number(64)), static_cast<::rlim_t>(number(64))};
             ::setrlimit(RLIMIT_NOFILE, &limit);
+        } else if (action == "exhaust") { // all numbers but N; one more is left each time it is asked for
+            static int left = number(0);
+            release();
+            for (int fd; (fd = ::open("/dev/null", O_RDONLY | O_CLOEXEC)) >= 0;)
+                taken().push_back(fd);
+            for (int i = 0; i != left && !taken().empty(); ++i, taken().pop_back())
+                ::close(taken().back());
+            ++left;
+        } else if (action == "release") {
+            release();
         } else if (action == "user") {
             auto const id = static_cast<::uid_t>(number(65534));
             if (::setresgid(id, id, id) != 0 || ::setresuid(id, id, id) != 0)
@@ -285,6 +297,18 @@ private:
             if (::chdir(argument.c_str()) != 0)
                 ::_exit(97);
         }
+    }
+
+    static std::vector<int>& taken()
+    {
+        static std::vector<int> numbers;
+        return numbers;
+    }
+    static void release()
+    {
+        for (int const fd : taken())
+            ::close(fd);
+        taken().clear();
     }
 
     std::vector<step> steps_;

@@ -65,28 +65,30 @@ private:
 };
 
 template <class Upgrader>
-void talk(service<Upgrader>& with, thread_group& threads, ecdysis::os::owned_fd& socket, ecdysis::connection_guard const& guard)
+void talk(service<Upgrader>& with, thread_group& threads, ecdysis::os::owned_fd& socket, ecdysis::connection_guard const& guard,
+          std::string text = {})
 {
     int const fd = socket.get();
     threads.add(fd);
     std::stop_callback const idle{guard.close_idle(), [fd] { ::shutdown(fd, SHUT_RD); }};
-    std::string text;
-    for (bool last = false; !last;) {
-        char buffer[512];
-        auto const size = ::recv(fd, buffer, sizeof buffer, 0);
-        if (size <= 0)
-            break;
-        text.append(buffer, static_cast<std::size_t>(size));
+    for (bool last = false;;) {
         for (auto end = text.find('\n'); end != text.npos && !last; end = text.find('\n')) {
             auto const line = text.substr(0, end);
             text.erase(0, end + 1);
             last = guard.draining() || line == "quit";
             auto const answer = with.answer(line, last);
             if (line == "offer")
-                with.park(ecdysis::os::owned_fd{::dup(fd)});
+                with.park(ecdysis::os::owned_fd{::dup(fd)}, text);
             ::send(fd, answer.data(), answer.size(), MSG_NOSIGNAL);
             last = last || line == "offer";
         }
+        if (last)
+            break;
+        char buffer[512];
+        auto const size = ::recv(fd, buffer, sizeof buffer, 0);
+        if (size <= 0)
+            break;
+        text.append(buffer, static_cast<std::size_t>(size));
     }
     threads.remove(fd);
 }
@@ -95,6 +97,8 @@ template <class Upgrader>
 void accept(service<Upgrader>& with, thread_group& threads, ecdysis::io::sync_listener& listener)
 {
     for (;;) {
+        while (with.leaves_queued())
+            std::this_thread::sleep_for(std::chrono::milliseconds{1});
         ecdysis::error_code ec;
         auto accepted = listener.accept(ec);
         if (ec && ec != ecdysis::errc::ended)
@@ -144,10 +148,12 @@ void run(settings const& chosen, journal const& log, behaviour const& behave, bo
         for (auto& socket : with.datagrams)
             threads.start([&] { answer_datagrams(with, socket); });
     }
-    for (auto& fd : with.handed_over) {
-        auto const kept = std::make_shared<ecdysis::io::sync_connection>(std::move(fd), ecdysis::connection_guard{up.connections()});
+    for (auto& one : with.handed_over) {
+        auto const kept = std::make_shared<ecdysis::io::sync_connection>(std::move(one.socket), ecdysis::connection_guard{up.connections()});
         ::fcntl(kept->socket.get(), F_SETFL, ::fcntl(kept->socket.get(), F_GETFL) & ~O_NONBLOCK);
-        threads.start([&with, &threads, kept] { talk(with, threads, kept->socket, kept->guard); });
+        threads.start([&with, &threads, kept, unread = std::move(one.unread)] {
+            talk(with, threads, kept->socket, kept->guard, unread);
+        });
     }
     with.at("accepting");
     with.leaving(up.wait());
