@@ -10,6 +10,7 @@
 #include <ecdysis/launch/concept.hpp>
 #include <ecdysis/launch/program.hpp>
 #include <ecdysis/notify/concept.hpp>
+#include <ecdysis/os/descriptor_limit.hpp>
 #include <ecdysis/transport/concept.hpp>
 
 #include <signal.h>
@@ -151,6 +152,7 @@ private:
         std::string words{};             ///< what the child said of its failure
         os::exit_status status{};
         bool child_was_killed = false;
+        bool child_was_reaped = false;
 
         handoff::bequest bequest{};
         std::size_t sent = 0; ///< of its records
@@ -263,6 +265,10 @@ private:
         try {
             what = "prepare what is handed over";
             attempt_->bequest = generation_.bequeath(attempt_->channel, attempt_->state_filled);
+            os::check_descriptor_limit(attempt_->bequest.fds.size(), ec);
+            if (ec)
+                return launch_failed(ec, "hand over " + std::to_string(attempt_->bequest.fds.size()) +
+                                             " descriptors: " + ec.message());
             what = std::string{"make the "} + std::string{transport_policy::name};
             attempt_->offer = generation_.policies.transport.make(attempt_->bequest.fds, ec);
             if (!ec) {
@@ -569,6 +575,7 @@ private:
             generation_.warn("reap the child, pid " + std::to_string(os::number(attempt_->child.pid)) + ": " +
                              ec.message());
         attempt_->child.pidfd.reset();
+        attempt_->child_was_reaped = true;
     }
 
     void close_end() noexcept
@@ -658,9 +665,8 @@ private:
     {
         auto const& it = *attempt_;
         auto const words = it.words.empty() ? std::string{} : ": " + it.words;
-        // An exit of the child's own says more than what we noticed of it on the way.
-        bool const by_itself = it.status.how != os::exit_status::kind::unknown && !it.child_was_killed;
-        if (by_itself || it.reason.empty())
+        // An end of the child's own says more than what we noticed of it on the way.
+        if ((it.child_was_reaped && !it.child_was_killed) || it.reason.empty())
             return it.status.text() + words;
         return it.reason + words;
     }

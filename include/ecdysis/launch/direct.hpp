@@ -6,6 +6,7 @@
 #include <ecdysis/launch/concept.hpp>
 #include <ecdysis/launch/moves.hpp>
 #include <ecdysis/os/call.hpp>
+#include <ecdysis/os/descriptor_limit.hpp>
 #include <ecdysis/os/fd.hpp>
 #include <ecdysis/os/process.hpp>
 
@@ -14,7 +15,6 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <spawn.h>
-#include <sys/resource.h>
 #include <sys/wait.h>
 
 #include <algorithm>
@@ -73,9 +73,6 @@ public:
 
 private:
     static constexpr int first_inherited = 3;
-
-    // What the dynamic loader and the start of a program need: one whose table is full dies in the loader.
-    static constexpr std::size_t headroom = 64;
 
     /// What the child does with its descriptors before exec, in order. Keeps the first error.
     class file_actions
@@ -140,7 +137,7 @@ private:
 
     static process spawn(request const& what, error_code& ec)
     {
-        check_limit(what.inherited.size(), ec);
+        os::check_descriptor_limit(what.inherited.size(), ec);
         if (ec)
             return {};
 
@@ -171,14 +168,6 @@ private:
             return {};
         }
         return {os::process_id{pid}, std::move(pidfd)};
-    }
-
-    static void check_limit(std::size_t inherited, error_code& ec) noexcept
-    {
-        ::rlimit limit{};
-        os::call(ec, [&] { return ::getrlimit(RLIMIT_NOFILE, &limit); });
-        if (!ec && inherited + headroom > limit.rlim_cur)
-            ec = errc::descriptor_limit;
     }
 
     static void describe_descriptors(request const& what, file_actions& actions)
