@@ -79,6 +79,7 @@ public:
         address where;
         os::owned_fd socket;
         os::file_identity path{};
+        bool inherited = false;
         typename Io::handle watch{};
     };
 
@@ -87,14 +88,15 @@ public:
     {
         address const at{where};
         listen_options const only_us{.mode = 0600};
-        if (inherited) {
+        bool const ours = !inherited;
+        if (!ours) {
             sockets::verify(inherited, socket_kind::unix_stream, at, only_us);
         } else {
             inherited = sockets::open(socket_kind::unix_stream, at, only_us);
             path = sockets::bind(inherited, socket_kind::unix_stream, at, only_us);
             sockets::listen(inherited, socket_kind::unix_stream, at, only_us);
         }
-        doors_.push_back({what, at, std::move(inherited), path, {}});
+        doors_.push_back({what, at, std::move(inherited), path, !ours, {}});
     }
 
     /// Clients that came before wait in the queue.
@@ -117,11 +119,12 @@ public:
                 os::unlink_if_same(door.where.path(), path);
     }
 
-    /// Nobody answers from now on.
-    void close() noexcept
+    /// Nobody answers from now on, or not this generation.
+    void close(os::unlinked which) noexcept
     {
         for (auto const& door : doors_)
-            unlink(door.path);
+            if (which == os::unlinked::all || (which == os::unlinked::fresh && !door.inherited))
+                unlink(door.path);
         doors_.clear();
     }
 

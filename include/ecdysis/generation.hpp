@@ -77,11 +77,17 @@ public:
             try {
                 set_up();
             } catch (std::exception const& e) {
+                control_.close(os::unlinked::fresh);
                 fail(e.what());
                 throw;
             }
         } else {
-            set_up();
+            try {
+                set_up();
+            } catch (...) {
+                control_.close(os::unlinked::all);
+                throw;
+            }
         }
     }
     generation(generation const&) = delete;
@@ -330,7 +336,7 @@ public:
         tell(events::stopping{why});
         if (why.why == exit::kind::stopped && owns_service())
             notify_manager({.what = notify::step::kind::stopping, .status = "stopping"});
-        inventory_.end_for_stop(owns_service());
+        inventory_.end_for_stop(paths_to_unlink());
         ready_.set(errc::stopped);
         exit_.set({}, why);
         if (why.why == exit::kind::partially_stopped)
@@ -475,13 +481,10 @@ private:
         close_idle_ = {};
         signal_delay_ = {};
         signals_ = {};
-        inventory_.close(owns_service());
-        if (owns_service()) {
-            control_.close();
+        inventory_.close(paths_to_unlink());
+        control_.close(paths_to_unlink());
+        if (owns_service())
             pid_file_.remove_if_ours();
-        } else {
-            control_.hand_over();
-        }
         parent_side_->forget_child();
         answer_stop_requesters();
     }
@@ -489,7 +492,15 @@ private:
     /// No other generation serves or will: paths, control sockets and the pid file end with this one.
     [[nodiscard]] bool owns_service() const noexcept
     {
-        return !retired_ && !parent_side_->has_committed_child() && (!child_side_ || accepting_);
+        return !retired_ && !parent_side_->has_committed_child() &&
+               (!child_side_ || (accepting_ && !child_side_->may_be_taken_back()));
+    }
+
+    [[nodiscard]] os::unlinked paths_to_unlink() const noexcept
+    {
+        if (owns_service())
+            return os::unlinked::all;
+        return retired_ || parent_side_->has_committed_child() ? os::unlinked::none : os::unlinked::fresh;
     }
 
     void answer_stop_requesters()

@@ -266,7 +266,6 @@ public:
                 warn(e.what());
             }
             one.left = todo::nothing;
-            one.inherited = false;
             one.source->open();
         }
     }
@@ -285,19 +284,19 @@ public:
         }
     }
 
-    void end_for_stop(bool owns_paths)
+    void end_for_stop(os::unlinked which)
     {
         for (auto& one : sockets_)
             if (one.options.at_stop == on_stop::end) {
-                end(one, owns_paths);
+                end(one, which);
                 one.source->end(true);
             }
     }
 
-    void close(bool owns_paths)
+    void close(os::unlinked which)
     {
         for (auto& one : sockets_) {
-            end(one, owns_paths);
+            end(one, which);
             one.source->close();
         }
         next_index_.clear();
@@ -316,7 +315,7 @@ private:
         address where;
         listen_options options;
         source_ptr source;
-        bool inherited; ///< and not yet committed to us
+        bool inherited; ///< and so the parent's, until it has retired
         bool ours;      ///< the path, if it has one, is for us to unlink
         todo left;
     };
@@ -378,10 +377,9 @@ private:
         }
     }
 
-    /// The path goes if it is ours: of a child that was not committed, only what it bound itself.
-    static void end(socket& one, bool owns_paths) noexcept
+    static void end(socket& one, os::unlinked which) noexcept
     {
-        if (one.ours && (owns_paths || !one.inherited))
+        if (one.ours && (which == os::unlinked::all || (which == os::unlinked::fresh && !one.inherited)))
             unlink(one);
         one.ours = false;
     }

@@ -348,7 +348,7 @@ BOOST_AUTO_TEST_CASE(an_inherited_door_is_verified_and_answers)
     auto const client = connect_to(where);
     child.run(20ms);
     BOOST_TEST(read_all(client) == "ok\n");
-    child.server.close();
+    child.server.close(os::unlinked::all);
     BOOST_TEST(!fs::exists(where));
 }
 
@@ -367,10 +367,29 @@ BOOST_AUTO_TEST_CASE(only_the_file_that_was_bound_is_unlinked)
     BOOST_TEST(fs::exists(place / "mine"));
     h.server.unlink({});
     BOOST_TEST(fs::exists(place / "mine"));
-    h.server.close();
+    h.server.close(os::unlinked::all);
     BOOST_TEST(!fs::exists(place / "mine"));
     BOOST_TEST(fs::exists(place / "theirs"));
     BOOST_TEST(h.server.doors().empty());
+}
+
+BOOST_AUTO_TEST_CASE(what_was_inherited_stays_where_only_what_is_fresh_goes)
+{
+    host parent;
+    directory const place;
+    parent.open(place / "inherited");
+    auto const& door = parent.server.doors().front();
+    host child;
+    child.server.open(request::upgrade, place / "inherited",
+                      os::owned_fd{::fcntl(door.socket.get(), F_DUPFD_CLOEXEC, 3)}, door.path);
+    child.open(place / "fresh");
+    child.server.close(os::unlinked::fresh);
+    BOOST_TEST(fs::exists(place / "inherited"));
+    BOOST_TEST(!fs::exists(place / "fresh"));
+
+    child.open(place / "fresh");
+    child.server.close(os::unlinked::none);
+    BOOST_TEST(fs::exists(place / "fresh"));
 }
 
 BOOST_AUTO_TEST_CASE(a_door_may_be_closed_by_the_request_that_came_through_it)
@@ -383,7 +402,7 @@ BOOST_AUTO_TEST_CASE(a_door_may_be_closed_by_the_request_that_came_through_it)
     server.start(
         io,
         [&](request, trigger, requester who) {
-            server.close();
+            server.close(os::unlinked::all);
             who.answer("ok");
             over.set({});
         },

@@ -62,6 +62,8 @@ public:
     {
         return state_ == state::committed || state_ == state::serving;
     }
+    /// The parent has not heard that we serve, and serves on if we end.
+    [[nodiscard]] constexpr bool may_be_taken_back() const noexcept { return state_ == state::committed && !silent_; }
 
     [[nodiscard]] constexpr actions on(event e) noexcept
     {

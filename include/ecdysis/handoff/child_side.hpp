@@ -71,6 +71,7 @@ public:
     [[nodiscard]] handoff::inheritance& inheritance() noexcept { return inheritance_; }
 
     [[nodiscard]] bool may_accept() const noexcept { return machine_.may_accept(); }
+    [[nodiscard]] bool may_be_taken_back() const noexcept { return machine_.may_be_taken_back(); }
     /// Descriptors can be claimed.
     [[nodiscard]] bool claiming() const noexcept { return machine_.now() == state::starting; }
     [[nodiscard]] bool given_up() const noexcept { return machine_.now() == state::given_up; }

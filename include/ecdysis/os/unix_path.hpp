@@ -24,6 +24,13 @@ struct file_identity
     friend bool operator==(file_identity const&, file_identity const&) = default;
 };
 
+/// Which of its Unix paths a generation unlinks when it goes.
+enum class unlinked {
+    none,  ///< another generation has them
+    fresh, ///< what it bound itself; what it inherited is its parent's still
+    all,   ///< nobody follows
+};
+
 /// The identity of what `path` names, symlinks not followed; none if nothing is there.
 [[nodiscard]] inline file_identity identify(std::string const& path) noexcept
 {

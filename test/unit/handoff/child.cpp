@@ -260,6 +260,16 @@ BOOST_AUTO_TEST_CASE(a_child_with_a_commit_cannot_be_talked_out_of_it)
             .may_accept(true);
 }
 
+BOOST_AUTO_TEST_CASE(a_child_may_be_taken_back_from_commit_until_it_serves_or_is_alone)
+{
+    for (auto const& c : {receiving(), starting(), waiting(), serving(), given_up(), stopped()})
+        BOOST_TEST(!c.may_be_taken_back());
+    BOOST_TEST(committed().may_be_taken_back());
+    BOOST_TEST(!then(committed(), {event::stop}).may_be_taken_back());
+    BOOST_TEST(!then(committed(), {event::parent_ended, event::nothing_left}).may_be_taken_back());
+    BOOST_TEST(!then(waiting(), {event::parent_ended, event::nothing_left}).may_be_taken_back());
+}
+
 BOOST_AUTO_TEST_SUITE(death)
 
 BOOST_AUTO_TEST_CASE(the_end_of_file_alone_makes_no_heir)

@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: BSL-1.0
+// A generation and its child, which is this program again and plays the role that the parent names.
+#include <ecdysis/io/sync.hpp>
+#include <ecdysis/notify/none.hpp>
+#include <ecdysis/transport/named_pipe.hpp>
+#include <ecdysis/upgrader.hpp>
+
+#define BOOST_TEST_MODULE generation
+#include <boost/test/unit_test.hpp>
+
+#include <stdlib.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <string>
+#include <thread>
+#include <vector>
+
+using namespace ecdysis;
+using namespace std::chrono_literals;
+namespace fs = std::filesystem;
+using sync_upgrader = upgrader<io::sync, notify::none, transport::named_pipe>;
+
+namespace {
+
+struct directory
+{
+    directory()
+    {
+        char pattern[] = "/tmp/ecdysis-generation-XXXXXX";
+        path = ::mkdtemp(pattern);
+        ::setenv("ECDYSIS_TEST_PLACE", path.c_str(), 1); // for the child
+    }
+    ~directory() { fs::remove_all(path); }
+    fs::path path;
+};
+
+/// Options of a generation whose child plays `role`, a test below that is disabled.
+options with(std::string const& role)
+{
+    options result;
+    result.program = fs::read_symlink("/proc/self/exe");
+    result.arguments = {result.program, "--run_test=role/" + role, "--log_level=nothing", "--report_level=no"};
+    return result;
+}
+
+struct child
+{
+    fs::path const place = [] {
+        char const* const where = ::getenv("ECDYSIS_TEST_PLACE");
+        return where != nullptr ? where : "";
+    }();
+};
+
+/// Asks for an upgrade, runs until its end is told, and gives what was told.
+std::string upgrade(sync_upgrader& up)
+{
+    std::string told;
+    up.request_upgrade([&](std::string const& line) {
+        told = line;
+        up.request_partial_stop();
+    });
+    up.wait();
+    return told;
+}
+
+} // namespace
+
+BOOST_FIXTURE_TEST_SUITE(role, child, *boost::unit_test::disabled())
+
+BOOST_AUTO_TEST_CASE(ends_before_it_serves)
+{
+    options chosen;
+    chosen.control.upgrade = place / "upgrade";
+    chosen.control.stop = place / "stop";
+    chosen.pid_file = place / "pid";
+    sync_upgrader up{chosen};
+    auto const inherited = up.listen_unix((place / "inherited").string());
+    auto const fresh = up.listen_unix((place / "fresh").string());
+    up.ready();
+}
+
+BOOST_AUTO_TEST_CASE(waits_before_it_serves)
+{
+    options chosen;
+    chosen.control.upgrade = place / "upgrade";
+    sync_upgrader up{chosen};
+    auto const inherited = up.listen_unix((place / "inherited").string());
+    up.ready();
+    for (int i = 0; i != 1000 && fs::exists(place); ++i)
+        std::this_thread::sleep_for(10ms);
+}
+
+BOOST_AUTO_TEST_SUITE_END()
+
+BOOST_AUTO_TEST_CASE(a_child_that_ends_before_it_serves_leaves_its_parent_all_paths)
+{
+    directory const place;
+    auto chosen = with("ends_before_it_serves");
+    chosen.control.upgrade = place.path / "upgrade";
+    chosen.pid_file = place.path / "pid";
+    std::vector<std::string> seen;
+    chosen.observer = [&](event const& e) {
+        if (e.as<events::upgrade_failed>())
+            for (auto const& file : fs::directory_iterator{place.path})
+                seen.push_back(file.path().filename());
+    };
+    sync_upgrader up{chosen};
+    auto const listener = up.listen_unix((place.path / "inherited").string());
+    up.ready();
+    BOOST_TEST(upgrade(up) == "failed phase=serving reason=\"exit status 0\"");
+    std::ranges::sort(seen);
+    BOOST_TEST(seen == (std::vector<std::string>{"inherited", "pid", "upgrade"}), boost::test_tools::per_element());
+}
+
+BOOST_AUTO_TEST_CASE(a_parent_that_ends_after_commit_leaves_its_child_all_paths)
+{
+    directory const place;
+    auto chosen = with("waits_before_it_serves");
+    chosen.control.upgrade = place.path / "upgrade";
+    connection_guard until_commit;
+    chosen.observer = [&](event const& e) {
+        if (e.as<events::committed>())
+            until_commit.reset();
+    };
+    {
+        sync_upgrader up{chosen};
+        auto const listener = up.listen_unix((place.path / "inherited").string());
+        until_commit = connection_guard{up.connections()};
+        up.ready();
+        up.request_upgrade();
+        BOOST_TEST(up.drain(10s) == 0U);
+    }
+    BOOST_TEST(fs::exists(place.path / "inherited"));
+    BOOST_TEST(fs::exists(place.path / "upgrade"));
+}
+
+BOOST_AUTO_TEST_CASE(an_upgrader_that_cannot_be_constructed_leaves_no_control_socket)
+{
+    directory const place;
+    options chosen;
+    chosen.control.upgrade = place.path / "upgrade";
+    chosen.control.stop = place.path / "missing" / "stop";
+    BOOST_CHECK_THROW(sync_upgrader{chosen}, error);
+    BOOST_TEST(!fs::exists(place.path / "upgrade"));
+}
