@@ -32,7 +32,8 @@ struct process
 [[nodiscard]] inline std::optional<process> look_at(::pid_t pid)
 {
     std::ifstream file{"/proc/" + std::to_string(pid) + "/stat"};
-    std::string const text{std::istreambuf_iterator<char>{file}, {}};
+    std::string text;
+    std::getline(file, text, '\0'); // which does not throw when the process ends meanwhile, as iterators do
     auto const open = text.find('('), close = text.rfind(')'); // the name may hold anything
     if (open == text.npos || close == text.npos)
         return {};
