@@ -14,6 +14,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <deque>
+#include <list>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -236,7 +237,7 @@ public:
     void fill_late_state()
     {
         for (auto& state : states_)
-            if (state.when == handover::late)
+            if (state.when == handover::late && state.file) // else it was named since, and is for the next upgrade
                 fill(state);
     }
 
@@ -393,7 +394,7 @@ private:
     std::deque<socket> sockets_; ///< which never moves its elements
     std::unordered_map<std::string_view, std::uint16_t> next_index_; ///< by the names in `sockets_`
     std::shared_ptr<offered_files> files_ = std::make_shared<offered_files>();
-    std::vector<state> states_;
+    std::list<state> states_; ///< a filler may name another
     std::map<std::string, std::pair<os::owned_fd, bool>> inherited_states_;
 };
 

@@ -12,6 +12,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <fstream>
 #include <string>
 #include <thread>
 #include <vector>
@@ -80,6 +81,16 @@ BOOST_AUTO_TEST_CASE(ends_before_it_serves)
     up.ready();
 }
 
+BOOST_AUTO_TEST_CASE(reads_state)
+{
+    sync_upgrader up{{}};
+    auto const early = up.inherited_state("early");
+    up.ready();
+    auto const late = up.inherited_state("late");
+    std::string const seen = std::string{early ? early->text() : "none"} + ' ' + std::string{late ? late->text() : "none"};
+    std::ofstream{place / "seen"} << seen;
+}
+
 BOOST_AUTO_TEST_CASE(waits_before_it_serves)
 {
     options chosen;
@@ -133,6 +144,40 @@ BOOST_AUTO_TEST_CASE(a_parent_that_ends_after_commit_leaves_its_child_all_paths)
     }
     BOOST_TEST(fs::exists(place.path / "inherited"));
     BOOST_TEST(fs::exists(place.path / "upgrade"));
+}
+
+BOOST_AUTO_TEST_CASE(state_that_is_named_during_an_upgrade_is_for_the_next_one)
+{
+    directory const place;
+    auto chosen = with("reads_state");
+    sync_upgrader* running = nullptr;
+    auto const write = [](char const* text) { return [=](state_writer& to) { to.write(std::string_view{text}); }; };
+    bool named = false;
+    chosen.observer = [&](event const& e) {
+        if (e.as<events::child_ready>() && !std::exchange(named, true))
+            running->hand_over_state("late", handover::late, write("late"));
+    };
+    sync_upgrader up{chosen};
+    running = &up;
+    up.hand_over_state("early", handover::early, [&](state_writer& to) {
+        if (!named)
+            up.hand_over_state("later", handover::late, write("later"));
+        to.write("early");
+    });
+    up.ready();
+    auto const seen = [&] {
+        std::string line;
+        std::getline(std::ifstream{place.path / "seen"}, line);
+        return line;
+    };
+    std::vector<std::string> each;
+    std::function<void(std::string const&)> const again = [&](std::string const&) {
+        each.push_back(seen());
+        each.size() == 1 ? up.request_upgrade(again) : up.request_partial_stop();
+    };
+    up.request_upgrade(again);
+    up.wait();
+    BOOST_TEST(each == (std::vector<std::string>{"early none", "early late"}), boost::test_tools::per_element());
 }
 
 BOOST_AUTO_TEST_CASE(an_upgrader_that_cannot_be_constructed_leaves_no_control_socket)
