@@ -178,10 +178,11 @@ public:
             else
                 child_side_->ready();
         } catch (error const& e) {
-            warn(e.what());
-            if (child_side_)
-                fail(e.what());
             ready_.set(e.code());
+            if (child_side_)
+                fail(e.what(), e.code());
+            else
+                warn(e.what());
         }
         return ready_;
     }
@@ -244,10 +245,10 @@ public:
         });
     }
 
-    void fail(std::string const& why)
+    void fail(std::string const& why, error_code ec = errc::child_failed)
     {
         if (child_side_)
-            child_side_->fail(why);
+            child_side_->fail(why, ec);
     }
 
     // ---- what the two sides of the protocol need

@@ -9,6 +9,7 @@
 #include <boost/test/unit_test.hpp>
 
 #include <stdlib.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <filesystem>
@@ -89,6 +90,21 @@ BOOST_AUTO_TEST_CASE(reads_state)
     auto const late = up.inherited_state("late");
     std::string const seen = std::string{early ? early->text() : "none"} + ' ' + std::string{late ? late->text() : "none"};
     std::ofstream{place / "seen"} << seen;
+}
+
+BOOST_AUTO_TEST_CASE(cannot_write_its_pid_file)
+{
+    options chosen;
+    chosen.pid_file = place / "directory";
+    fs::create_directory(chosen.pid_file);
+    std::string warned;
+    chosen.observer = [&](event const& e) { warned += e.is_warning() ? e.text() : ""; };
+    sync_upgrader up{chosen};
+    error_code ready;
+    up.ready(ready);
+    error_code wait;
+    up.wait(wait);
+    std::ofstream{place / "seen"} << ready.message() << ", " << wait.message() << ", " << warned;
 }
 
 BOOST_AUTO_TEST_CASE(waits_before_it_serves)
@@ -178,6 +194,19 @@ BOOST_AUTO_TEST_CASE(state_that_is_named_during_an_upgrade_is_for_the_next_one)
     up.request_upgrade(again);
     up.wait();
     BOOST_TEST(each == (std::vector<std::string>{"early none", "early late"}), boost::test_tools::per_element());
+}
+
+BOOST_AUTO_TEST_CASE(a_child_that_fails_hears_why_itself)
+{
+    directory const place;
+    sync_upgrader up{with("cannot_write_its_pid_file")};
+    up.ready();
+    auto const why = "write the pid file " + (place.path / "directory").string() + ": what is there cannot be replaced by uid " +
+                     std::to_string(::geteuid()) + ": Is a directory [generic:21]";
+    BOOST_TEST(upgrade(up).find(why) != std::string::npos);
+    std::string seen;
+    std::getline(std::ifstream{place.path / "seen"}, seen);
+    BOOST_TEST(seen == "Is a directory, Is a directory, " + why);
 }
 
 BOOST_AUTO_TEST_CASE(an_upgrader_that_cannot_be_constructed_leaves_no_control_socket)

@@ -90,9 +90,10 @@ public:
     void stop() { feed(occurrence::stop); }
     /// What is said if this generation ends without a word of its own.
     void remember(std::string_view why) { words_ = why; }
-    void fail(std::string_view why)
+    void fail(std::string_view why, error_code ec)
     {
         words_ = why;
+        blame(ec, words_);
         feed(occurrence::host_failed);
     }
 
