@@ -206,10 +206,9 @@ public:
         announce_draining();
         auto& io = policies.io;
         connections_->watch([this] { post([this] { check_drained(); }); });
-        auto const now = io::clock::now();
-        drain_deadline_ = io.at(now + deadline, [this] { finish_drain(); });
+        drain_deadline_ = io.at(ecdysis::io::after(deadline), [this] { finish_drain(); });
         if (options_.idle_grace < deadline)
-            close_idle_ = io.at(now + options_.idle_grace, [this] {
+            close_idle_ = io.at(ecdysis::io::after(options_.idle_grace), [this] {
                 tell(events::closing_idle{connections_->count()});
                 connections_->begin_closing_idle();
             });

@@ -149,6 +149,20 @@ BOOST_AUTO_TEST_CASE(the_drain_ends_at_its_deadline_or_at_a_second_stop)
     BOOST_TEST(up.drain(1h) == 1U);
 }
 
+BOOST_AUTO_TEST_CASE(a_drain_may_wait_for_ever)
+{
+    sync_upgrader up{{.idle_grace = std::chrono::milliseconds::max() - 1ms}};
+    up.ready();
+    up.request_stop();
+    up.wait();
+    connection_guard guard{up.connections()};
+    std::jthread const last{[&] {
+        std::this_thread::sleep_for(50ms);
+        guard.reset();
+    }};
+    BOOST_TEST(up.drain(std::chrono::milliseconds::max()) == 0U);
+}
+
 BOOST_AUTO_TEST_CASE(the_code_form_gives_the_code_and_the_observer_the_sentence)
 {
     std::string heard;

@@ -12,7 +12,9 @@
 #include <poll.h>
 #include <stdlib.h>
 
+#include <algorithm>
 #include <chrono>
+#include <climits>
 #include <deque>
 #include <optional>
 #include <string>
@@ -126,13 +128,13 @@ private:
 
     void receive()
     {
-        auto const deadline = io::clock::now() + generation_.options().handoff_timeout;
+        auto const deadline = io::after(generation_.options().handoff_timeout);
         feed(occurrence::began);
         while (machine_.now() == state::receiving) {
             ::pollfd ready[] = {{end_->fd().get(), POLLIN, 0}, {parent_fd_.get(), POLLIN, 0}};
             auto const left = std::chrono::ceil<std::chrono::milliseconds>(deadline - io::clock::now()).count();
             // A deadline that is near is asked again: EINTR starts the wait anew with what is left.
-            int const count = ::poll(ready, 2, left > 0 ? static_cast<int>(left) : 0);
+            int const count = ::poll(ready, 2, static_cast<int>(std::clamp<decltype(left)>(left, 0, INT_MAX)));
             if (count < 0 && errno != EINTR)
                 throw error{os::last_error(), "wait for the handoff"};
             if (count == 0) {

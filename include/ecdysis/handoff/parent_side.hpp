@@ -697,7 +697,7 @@ private:
 
     void arm(std::chrono::milliseconds time, error_code why, std::string reason)
     {
-        attempt_->timer = generation_.policies.io.at(io::clock::now() + time, [this, why, reason = std::move(reason)] {
+        attempt_->timer = generation_.policies.io.at(io::after(time), [this, why, reason = std::move(reason)] {
             if (why && machine_.now() != state::committed)
                 fail_with(reason, why);
             feed(occurrence::deadline);

@@ -18,6 +18,14 @@ namespace ecdysis::io {
 
 using clock = std::chrono::steady_clock;
 
+/// `time` from now; the clock's end if that is later, as after milliseconds::max().
+[[nodiscard]] inline clock::time_point after(std::chrono::milliseconds time) noexcept
+{
+    auto const now = clock::now();
+    auto const left = std::chrono::floor<std::chrono::milliseconds>(clock::time_point::max() - now);
+    return time < left ? now + time : clock::time_point::max();
+}
+
 /// What a policy of the axis `io` must offer: waiting.
 ///
 /// | expression              | result | meaning                                                              |
