@@ -45,7 +45,7 @@ public:
     [[nodiscard]] explicit operator bool() const noexcept { return connection_ || told_; }
 
     /// One line, once; never waits. A client that does not read finds it in its socket, or is gone.
-    void answer(std::string const& line)
+    void answer(std::string const& line) noexcept // what a host throws would leave an upgrade half way
     {
         if (auto const told = std::exchange(told_, nullptr))
             told(line);

@@ -256,7 +256,7 @@ public:
 
     [[nodiscard]] ecdysis::options const& options() const noexcept { return options_; }
 
-    void tell(event::variant what)
+    void tell(event::variant what) noexcept // what an observer throws would leave an upgrade half way
     {
         if (options_.observer)
             options_.observer(event{std::chrono::system_clock::now(), std::chrono::steady_clock::now(), number(),

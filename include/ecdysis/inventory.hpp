@@ -375,6 +375,8 @@ private:
             throw;
         } catch (std::exception const& e) {
             throw error{errc::child_failed, "fill state \"" + one.name + "\": " + e.what()};
+        } catch (...) {
+            throw error{errc::child_failed, "fill state \"" + one.name + "\": the host threw what is no exception"};
         }
     }
 

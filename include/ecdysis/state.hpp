@@ -57,7 +57,7 @@ private:
 
 /// Fills the state; what it throws fails the upgrade, with its words.
 using state_filler = std::function<void(state_writer&)>;
-/// Called if an upgrade fails after the state was filled.
+/// Called if an upgrade fails after the state was filled. What it throws ends the process.
 using state_undo = std::function<void()>;
 
 /// State from the parent, read-only in memory as long as this lives. Movable.

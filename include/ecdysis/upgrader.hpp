@@ -310,7 +310,7 @@ public:
     }
 
     // ---- triggers by call, from any thread; `told`, if given, gets the line that a control socket would get, from
-    // where the upgrader runs.
+    // where the upgrader runs; what it throws ends the process.
 
     void request_upgrade(std::function<void(std::string const&)> told = {}) { ask(request::upgrade, std::move(told)); }
     void request_stop(std::function<void(std::string const&)> told = {}) { ask(request::stop, std::move(told)); }

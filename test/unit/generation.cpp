@@ -16,6 +16,7 @@
 #include <fstream>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 using namespace ecdysis;
@@ -207,6 +208,43 @@ BOOST_AUTO_TEST_CASE(a_child_that_fails_hears_why_itself)
     std::string seen;
     std::getline(std::ifstream{place.path / "seen"}, seen);
     BOOST_TEST(seen == "Is a directory, Is a directory, " + why);
+}
+
+// What a host throws where an upgrade cannot go on without its work must not leave the machine half way.
+static_assert(noexcept(std::declval<requester&>().answer(std::declval<std::string const&>())));
+
+BOOST_AUTO_TEST_CASE(whatever_a_filler_throws_fails_only_the_upgrade)
+{
+    directory const place;
+    auto chosen = with("reads_state");
+    std::vector<error_code> codes;
+    chosen.observer = [&](event const& e) {
+        if (auto const* failed = e.as<events::upgrade_failed>())
+            codes.push_back(failed->why);
+    };
+    sync_upgrader up{chosen};
+    int fills = 0;
+    int undone = 0;
+    up.hand_over_state(
+        "late", handover::late,
+        [&](state_writer&) {
+            if (++fills == 1)
+                throw 1;
+            throw error{make_error_code(boost::system::errc::no_space_on_device), "write"};
+        },
+        [&] { ++undone; });
+    up.ready();
+    std::vector<std::string> each;
+    std::function<void(std::string const&)> const again = [&](std::string const& line) {
+        each.push_back(line);
+        each.size() == 1 ? up.request_upgrade(again) : up.request_partial_stop();
+    };
+    up.request_upgrade(again);
+    up.wait();
+    BOOST_TEST(each.front().find("the host threw what is no exception") != std::string::npos);
+    BOOST_TEST(undone == 2);
+    BOOST_REQUIRE(codes.size() == 2U);
+    BOOST_TEST((codes.back() == boost::system::errc::no_space_on_device));
 }
 
 BOOST_AUTO_TEST_CASE(an_upgrader_that_cannot_be_constructed_leaves_no_control_socket)

@@ -416,6 +416,9 @@ private:
         try {
             attempt_->state_filled = true;
             generation_.fill_late_state();
+        } catch (error const& e) {
+            fail_with(e.what(), e.code());
+            return feed(occurrence::commit_lost);
         } catch (std::exception const& e) {
             fail_with(e.what());
             return feed(occurrence::commit_lost);
@@ -430,7 +433,7 @@ private:
         if (is_again(ec))
             return retry([this] { send_commit(); });
         if (ec) {
-            fail_with("send the commit: " + ec.message());
+            fail_with("send the commit: " + ec.message(), ec);
             return feed(occurrence::commit_lost);
         }
         attempt_->was_committed = true;
