@@ -121,6 +121,35 @@ RESTART_TEST(exit_right_after_ready)
     recovers(one);
 }
 
+RESTART_TEST(killed_before_the_commit_is_sent)
+{
+    service one{built, {.behave = "child_ready stop"}};
+    one.behave("said-ready stop");
+    auto const before = one.look();
+    auto asking = one.at_control();
+    // Both stand still between ready and commit: when the parent sends it, the child is dead, and it has not seen that.
+    ::pid_t child = 0;
+    BOOST_TEST_REQUIRE(wait_until([&] {
+        auto const parent = look_at(before.pid);
+        auto const found = children(before.pid);
+        if (!parent || parent->state != 'T' || found.size() != 1 || found.front().state != 'T')
+            return false;
+        child = found.front().pid;
+        return true;
+    }));
+    ::kill(child, SIGKILL);
+    BOOST_TEST_REQUIRE(wait_until([&] {
+        auto const killed = look_at(child);
+        return killed && killed->state == 'Z';
+    }));
+    one.signal(SIGCONT);
+    auto const line = asking.receive().value_or("");
+    BOOST_TEST(begins(line, "failed phase="), line);
+    BOOST_TEST(line.ends_with(" reason=\"killed by signal 9 (Killed)\""), line);
+    one.check_unharmed(before);
+    one.stop();
+}
+
 RESTART_TEST(crash_after_commit)
 {
     service one{built};

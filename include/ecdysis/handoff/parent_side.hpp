@@ -434,7 +434,10 @@ private:
             return retry([this] { send_commit(); });
         if (ec) {
             fail_with("send the commit: " + ec.message(), ec);
-            return feed(occurrence::commit_lost);
+            // As in send_next(): how the child ended says more than that it did.
+            if (ec != boost::system::errc::broken_pipe)
+                feed(occurrence::commit_lost);
+            return;
         }
         attempt_->was_committed = true;
         // Before all that waits to be worked off: from now on the child may accept, so no stop may end it.
