@@ -149,11 +149,12 @@ void run(settings const& chosen, journal const& log, behaviour const& behave, bo
         failure = how;
         context.stop();
     });
-    // Asking before ready is refused, at once: when it has said so, for the coroutine runs first.
-    if (is_child && with.knows("said-ready"))
+    // The coroutine runs first, up to where it has said ready; alone, so that nothing goes on meanwhile.
+    bool const acts_then = is_child && with.knows("said-ready");
+    if (acts_then)
         asio::post(context, [&] { with.at("said-ready"); });
     std::vector<std::jthread> others;
-    for (std::size_t i = 1; i < chosen.threads; ++i)
+    for (std::size_t i = 1; i < chosen.threads && !acts_then; ++i)
         others.emplace_back([&] { context.run(); });
     context.run();
     others.clear();
