@@ -187,7 +187,7 @@ public:
         return ready_;
     }
 
-    [[nodiscard]] outcome<exit>& begin_wait()
+    outcome<exit>& begin_wait()
     {
         if (child_side_ && !serving_ && child_side_->may_accept()) {
             serving_ = true;
@@ -368,6 +368,8 @@ public:
         if (ec)
             warn("watch the control sockets: " + ec.message());
         ready_.set({});
+        if (exit_.awaited()) // since before the commit, when it could not be said
+            begin_wait();
     }
 
     void give_up(error_code why, std::string const& text)

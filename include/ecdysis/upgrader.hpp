@@ -247,7 +247,8 @@ public:
     // ---- wait
 
     /// Returns when the process should end: upgraded, stopped, or partially stopped. Its first call tells the parent
-    /// that this generation serves, so call it when accepting has begun; the parent accepts until then.
+    /// that this generation serves, so call it when accepting has begun; the parent accepts until then. An async_wait()
+    /// that was called before commit tells it at commit.
     ///
     /// Errors: already_waiting; in a child that gave up, why.
     exit wait(error_code& ec)

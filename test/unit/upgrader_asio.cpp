@@ -16,6 +16,7 @@
 #include <boost/asio/thread_pool.hpp>
 #include <boost/asio/use_future.hpp>
 
+#include <filesystem>
 #include <optional>
 
 using namespace ecdysis;
@@ -40,6 +41,33 @@ BOOST_AUTO_TEST_CASE(a_coroutine_lives_a_whole_life)
     asio::co_spawn(context, life(), [](std::exception_ptr thrown) { BOOST_TEST((thrown == nullptr)); });
     context.run(); // returns, for nothing of the upgrader's is left
     BOOST_TEST(ended);
+}
+
+// What the child below does.
+BOOST_AUTO_TEST_CASE(waits_for_its_exit_from_the_start, *boost::unit_test::disabled())
+{
+    asio::io_context context;
+    asio_upgrader up{context, {}};
+    up.async_wait([&](error_code, ecdysis::exit) { up.async_drain(5s, [](error_code, std::size_t) {}); });
+    up.async_ready([&](error_code) { up.request_stop(); });
+    context.run_for(10s);
+}
+
+BOOST_AUTO_TEST_CASE(a_child_that_waits_from_before_commit_serves_at_commit)
+{
+    auto const self = std::filesystem::read_symlink("/proc/self/exe").string();
+    asio::io_context context;
+    asio_upgrader up{context, {.program = self,
+                               .arguments = {self, "--run_test=waits_for_its_exit_from_the_start", "--log_level=nothing",
+                                             "--report_level=no"}}};
+    up.async_ready([&](error_code) { up.request_upgrade(); });
+    bool upgraded = false;
+    up.async_wait([&](error_code, ecdysis::exit why) {
+        upgraded = why.upgraded();
+        up.async_drain(5s, [](error_code, std::size_t) {});
+    });
+    context.run();
+    BOOST_TEST(upgraded);
 }
 
 BOOST_AUTO_TEST_CASE(futures_work_over_a_pool_of_threads)
