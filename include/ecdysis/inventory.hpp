@@ -208,7 +208,8 @@ public:
         handoff::bequest result;
         result.reserve(sockets_.size());
         for (auto const& one : sockets_)
-            result.add(one.record, one.source->fd(), one.source);
+            if (!one.failed)
+                result.add(one.record, one.source->fd(), one.source);
         {
             std::lock_guard const hold{files_->mutex};
             std::map<std::string, std::uint16_t> indexes;
@@ -252,20 +253,26 @@ public:
 
     // ---- life
 
-    /// This generation may accept: what waited for that is done. What fails now can only be told.
+    /// This generation may accept: what waited for that is done. What fails now can only be told, and is closed: the
+    /// next generation would refuse a socket that does not listen or is not bound, and with it the upgrade.
     template <class Warn>
     void open(Warn&& warn)
     {
-        for (auto& one : sockets_) {
-            number(one);
+        for (std::size_t i = 0, count = sockets_.size(); i != count; ++i) { // who is warned may open others
+            auto& one = sockets_[i];
             try {
                 if (one.left == todo::bind)
                     (void)sockets::bind(one.source->fd(), one.kind, one.where, one.options);
                 if (one.left == todo::listen && !is_datagram(one.kind)) // again on inherited ones: the backlog is ours
                     sockets::listen(one.source->fd(), one.kind, one.where, one.options);
             } catch (error const& e) {
+                one.failed = true;
+                end(one, os::unlinked::fresh);
+                one.source->close();
                 warn(e.what());
+                continue;
             }
+            number(one);
             one.left = todo::nothing;
             one.source->open();
         }
@@ -274,10 +281,13 @@ public:
     /// A child serves. What it claimed is its own now; the rest ends when its queue is empty.
     void end_claimed(std::vector<handoff::record> const& records, std::vector<bool> const& claims)
     {
-        for (std::size_t i = 0; i != sockets_.size(); ++i) {
-            auto& one = sockets_[i];
+        std::size_t i = 0;
+        for (auto& one : sockets_) {
+            if (one.failed)
+                continue;
             // What the host opened during the upgrade was not handed over.
             bool const claimed = i < records.size() && records[i] == one.record && claims[i];
+            ++i;
             if (!claimed && one.ours)
                 unlink(one);
             one.ours = false;
@@ -319,6 +329,7 @@ private:
         bool inherited; ///< and so the parent's, until it has retired
         bool ours;      ///< the path, if it has one, is for us to unlink
         todo left;
+        bool failed = false; ///< to open at commit
     };
 
     struct state

@@ -247,6 +247,36 @@ BOOST_AUTO_TEST_CASE(whatever_a_filler_throws_fails_only_the_upgrade)
     BOOST_TEST((codes.back() == boost::system::errc::no_space_on_device));
 }
 
+BOOST_AUTO_TEST_CASE(what_cannot_be_opened_at_commit_is_not_handed_over)
+{
+    io::sync io;
+    inventory<io::sync> all;
+    handoff::inheritance nothing_inherited;
+    auto const connections = std::make_shared<open_connections>();
+    auto const claim = [&](handoff::inheritance* from) {
+        return all.claim_or_open(io, connections, socket_kind::tcp, "127.0.0.1:0", {}, from, false);
+    };
+    auto const first = claim(nullptr);
+    auto const taken = claim(&nothing_inherited);
+    auto const last = claim(nullptr);
+    error_code ec;
+    auto const where = address::bound(taken->fd(), ec);
+    os::owned_fd const rival{sockets::open(socket_kind::tcp, where, {})}; // both may bind while neither listens
+    (void)sockets::bind(rival, socket_kind::tcp, where, {});
+    sockets::listen(rival, socket_kind::tcp, where, {});
+
+    std::vector<std::string> warnings;
+    all.open([&](std::string what) { warnings.push_back(std::move(what)); });
+    BOOST_TEST(warnings.size() == 1U);
+    BOOST_TEST(!taken->fd());
+    bool filled = false;
+    auto const handed_over = all.bequeath(filled);
+    BOOST_REQUIRE(handed_over.fds.size() == 2U);
+    BOOST_TEST(handed_over.fds.back().get() == last->fd().get());
+    all.end_claimed(handed_over.records, {true, false});
+    all.close(os::unlinked::all);
+}
+
 BOOST_AUTO_TEST_CASE(an_upgrader_that_cannot_be_constructed_leaves_no_control_socket)
 {
     directory const place;
