@@ -53,9 +53,9 @@ public:
             return;
         auto const text = line + "\n";
         ::send(connection_.get(), text.data(), text.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
-        // What the client has said is read first: closing with it unread would turn the answer's end into ECONNRESET.
-        // It can say no more, so this ends.
-        ::shutdown(connection_.get(), SHUT_RD);
+        // The client sees the end even if a worker that the host forked keeps a duplicate. What it has said is read
+        // first: closing with it unread would turn the answer's end into ECONNRESET. It can say no more, so this ends.
+        ::shutdown(connection_.get(), SHUT_RDWR);
         std::array<char, 4096> unread;
         while (::recv(connection_.get(), unread.data(), unread.size(), MSG_DONTWAIT) > 0) {}
         connection_.reset();

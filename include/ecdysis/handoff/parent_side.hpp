@@ -223,7 +223,9 @@ private:
         case action::stop: return begin_stop();
         case action::forward_stop: return forward_stop();
         case action::end_drain: return generation_.end_drain();
-        case action::ask_to_end: return end_child(SIGTERM);
+        case action::ask_to_end:
+            fail_with("the child spoke out of turn", errc::corrupt_handoff); // unless there is another reason already
+            return end_child(SIGTERM);
         case action::kill: return end_child(SIGKILL);
         case action::read_rest: return read_rest();
         case action::reap: return reap();
