@@ -1,0 +1,774 @@
+// SPDX-License-Identifier: BSL-1.0
+// What asks for an upgrade or a stop, at every moment: signals, control sockets and calls, each row of the design's
+// trigger table, exits, drains, the pid file, heirs, and what a service manager hears.
+#define BOOST_TEST_MODULE restart_trigger
+#include "harness.hpp"
+
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <time.h>
+
+using namespace restart;
+
+namespace {
+
+/// Whether the process has stopped (SIGSTOP) at the point where it was asked to.
+bool paused(::pid_t pid)
+{
+    return wait_until([pid] {
+        auto const found = look_at(pid);
+        return found && found->state == 'T';
+    });
+}
+
+/// Whoever reaps it.
+bool gone(::pid_t pid)
+{
+    return wait_until([pid] { return family::instance().ended(pid) || !look_at(pid); });
+}
+
+::pid_t child_of(service const& it)
+{
+    ::pid_t pid = 0;
+    BOOST_REQUIRE(wait_until([&] {
+        auto const all = children(it.pid());
+        if (!all.empty())
+            pid = all.front().pid;
+        return pid != 0;
+    }));
+    return pid;
+}
+
+/// The next generation, stopped (SIGSTOP) at `point`, and whoever asked for it.
+struct interrupted
+{
+    connection asker;
+    ::pid_t child;
+
+    interrupted(service& it, std::string const& point) : asker{(it.behave(point + " stop"), it.at_control())}, child{child_of(it)}
+    {
+        BOOST_REQUIRE(paused(child));
+        it.behave("");
+    }
+    void go_on() const { ::kill(child, SIGCONT); }
+    [[nodiscard]] std::string line() { return asker.receive().value_or("no answer"); }
+};
+
+/// The service ended as it was asked to: nothing runs, nothing is left, all ended well.
+void check_over(service& it)
+{
+    service::check_ended_well(it.pid());
+    it.check_gone();
+}
+
+bool refuses(ecdysis::address const& where)
+{
+    return wait_until([&] { return connection{where}.state() == result::refused; });
+}
+
+/// Whether there is an answer yet, without waiting.
+bool has_answer(connection const& from)
+{
+    char byte;
+    return ::recv(from.native_handle(), &byte, 1, MSG_PEEK | MSG_DONTWAIT) >= 0;
+}
+
+/// `f()` as another user. The kernel has credentials for each thread.
+template <class F>
+void as_user(::uid_t id, F f)
+{
+    std::thread{[&] {
+        BOOST_REQUIRE_EQUAL(::syscall(SYS_setresuid, -1, id, -1), 0);
+        f();
+    }}.join();
+}
+
+} // namespace
+
+// ---- signals
+
+RESTART_TEST(several_signals_for_each)
+{
+    service one{built, {.arguments = {"--upgrade-on", std::to_string(SIGUSR2), "--stop-on", std::to_string(SIGINT)}}};
+    auto const before = one.look();
+    one.signal(SIGHUP);
+    one.expect_generation(1);
+    one.check_succeeded(before);
+    one.signal(SIGUSR2); // perhaps sooner than signal_interval: it is put off, not lost
+    one.expect_generation(2);
+    one.check_succeeded(before);
+    one.signal(SIGINT);
+    check_over(one);
+    BOOST_TEST(one.steps("leaving").back().text == "stopped by signal " + std::to_string(SIGINT));
+
+    service another{built, {.arguments = {"--partial-stop-on", std::to_string(SIGWINCH)}}};
+    another.signal(SIGWINCH);
+    check_over(another);
+    BOOST_TEST(another.wait_for("leaving").text == "partially stopped by signal " + std::to_string(SIGWINCH));
+}
+
+RESTART_TEST(calls)
+{
+    service one{built};
+    auto const before = one.look();
+    BOOST_TEST(one.ask("upgrade").generation == 0U);
+    one.expect_generation(1);
+    BOOST_TEST(one.wait_for("told").text.starts_with("ok generation=1 pid="));
+    one.check_succeeded(before);
+    static_cast<void>(one.ask("stop"));
+    check_over(one);
+    BOOST_TEST(one.wait_for("told", 2).text.starts_with("ok exit=stopped connections="));
+
+    service another{built};
+    static_cast<void>(another.ask("partial-stop"));
+    check_over(another);
+    BOOST_TEST(another.wait_for("told").text.starts_with("ok exit=partially-stopped connections="));
+}
+
+RESTART_TEST(storm)
+{
+    constexpr int interval = 100;
+    service one{built, {.arguments = {"--signal-interval", std::to_string(interval)}}};
+    auto const before = one.look();
+    prober load{one.address()};
+    auto const start = std::chrono::steady_clock::now();
+    for (int i = 0; i != 200; ++i) {
+        // To every process of it, as pkill does: old ones, and one that has no handler yet.
+        for (auto const& each : family::instance().living())
+            ::kill(each.pid, SIGHUP);
+        BOOST_TEST_REQUIRE(load.go_on(1));
+    }
+    auto const took = std::chrono::steady_clock::now() - start;
+    // A last one may be on its way, or put off; whoever serves after one more has heard of none.
+    BOOST_TEST(wait_until([&] { return one.upgrade().starts_with("ok "); }));
+    BOOST_TEST(wait_until([] { return family::instance().living().size() == 1; }));
+    BOOST_TEST(load.go_on());
+    auto const counts = load.stop();
+    BOOST_TEST(counts.failed() == 0U, counts.text());
+    BOOST_TEST(one.generation() >= 2U);
+    BOOST_TEST(one.generation() <= 3 + took / std::chrono::milliseconds{interval});
+    BOOST_TEST(one.steps("upgrade_failed").empty());
+    one.check_descriptors(one.pid(), before.descriptors);
+    one.check_nothing_left();
+    one.stop();
+}
+
+// ---- the trigger table
+
+RESTART_TEST(stop_before_commit)
+{
+    for (auto const* point : {"begin", "constructed", "claimed"}) {
+        service one{built};
+        interrupted upgrade{one, point};
+        one.signal(SIGTERM);
+        service::check_ended_well(one.pid());
+        BOOST_TEST(gone(upgrade.child));
+        auto const line = upgrade.line();
+        BOOST_TEST(line.starts_with("failed phase="), line);
+        BOOST_TEST(line.ends_with(" reason=\"stopped\""), line);
+        one.check_gone();
+        if (built.has_manager()) {
+            BOOST_TEST(one.manager().heard("STOPPING=1", one.pid()));
+            BOOST_TEST(!one.manager().heard("MAINPID=" + std::to_string(upgrade.child)));
+        }
+    }
+}
+
+RESTART_TEST(stop_before_commit_ends_a_child_while_draining)
+{
+    service one{built, {.arguments = {"--kill-grace", "100"}}};
+    connection kept{one.address()};
+    BOOST_TEST(kept.ask().has_value());
+    one.behave("claimed hang"); // it does not hear SIGTERM
+    auto asker = one.at_control();
+    one.wait_for("handed_over");
+    auto const child = child_of(one);
+    one.signal(SIGTERM);
+    BOOST_TEST(gone(child)); // not only at the end
+    BOOST_TEST(asker.receive().value_or("") == "failed phase=starting reason=\"stopped\"");
+    BOOST_TEST(kept.ask().value().last);
+    check_over(one);
+}
+
+RESTART_TEST(stop_while_the_manager_is_told)
+{
+    if (!built.has_manager())
+        return;
+    service one{built};
+    one.manager().hold_barriers(true);
+    auto asker = one.at_control();
+    BOOST_REQUIRE(wait_until([&] { return one.manager().holds_one(); }));
+    one.signal(SIGTERM);
+    service::check_ended_well(one.pid());
+    BOOST_TEST(asker.receive().value_or("") == "failed phase=announcing reason=\"stopped\"");
+    one.check_gone();
+}
+
+RESTART_TEST(stop_after_commit_is_forwarded)
+{
+    for (auto const* point : {"may-accept", "accepting"}) {
+        service one{built};
+        connection kept{one.address()};
+        BOOST_TEST(kept.ask().has_value());
+        interrupted upgrade{one, point};
+        one.wait_for("committed");
+        one.signal(SIGTERM);
+        BOOST_TEST(upgrade.line() == "failed phase=serving reason=\"stopped\"");
+        BOOST_TEST(one.wait_for("stopping").pid == one.pid());
+        upgrade.go_on();
+        BOOST_TEST(gone(upgrade.child));
+        BOOST_TEST(kept.ask().value().last); // the parent drains
+        check_over(one);
+        BOOST_TEST(one.steps("stopping").back().text == "stopped by the other generation");
+        if (built.has_manager()) // it is the child whom the manager listens to
+            BOOST_TEST(one.manager().heard("STOPPING=1", upgrade.child));
+    }
+}
+
+RESTART_TEST(stop_of_the_child_right_after_commit_is_the_service_s)
+{
+    for (auto const* point : {"may-accept", "accepting"}) {
+        service one{built};
+        interrupted upgrade{one, point};
+        one.wait_for("committed");
+        ::kill(upgrade.child, SIGTERM);
+        upgrade.go_on();
+        BOOST_TEST(gone(upgrade.child));
+        BOOST_TEST(upgrade.line() != "no answer");
+        check_over(one);
+    }
+}
+
+RESTART_TEST(stop_of_all_processes_at_once)
+{
+    for (auto const* point : {"begin", "constructed", "claimed", "may-accept", "accepting"}) {
+        service one{built};
+        interrupted upgrade{one, point};
+        ::kill(one.pid(), SIGTERM);
+        ::kill(upgrade.child, SIGTERM);
+        upgrade.go_on();
+        BOOST_TEST(gone(upgrade.child));
+        check_over(one);
+    }
+}
+
+RESTART_TEST(stop_while_draining_ends_the_drain)
+{
+    service one{built};
+    connection kept{one.address()};
+    BOOST_TEST(kept.ask().has_value());
+    auto asker = one.at_control("stop");
+    one.wait_for("draining");
+    BOOST_TEST(!has_answer(asker));
+    one.signal(SIGTERM);
+    BOOST_TEST(one.wait_for("drained").text == "drained, 1 connections left");
+    BOOST_TEST(asker.receive().value_or("") == "ok exit=stopped connections=1");
+    check_over(one);
+}
+
+RESTART_TEST(stop_while_draining_after_an_upgrade_leaves_the_child)
+{
+    service one{built};
+    auto const before = one.look();
+    connection kept{one.address()};
+    BOOST_TEST(kept.ask().has_value());
+    BOOST_TEST(one.upgrade().starts_with("ok generation=1 "));
+    ::kill(before.pid, SIGTERM);
+    BOOST_TEST(one.wait_for("drained").text == "drained, 1 connections left");
+    one.check_succeeded(before);
+    BOOST_TEST(one.steps("stopping").empty());
+    one.stop();
+}
+
+RESTART_TEST(upgrade_while_one_runs_is_busy)
+{
+    service one{built};
+    for (auto const* point : {"begin", "claimed", "accepting"}) {
+        auto const refusals = one.steps("refused").size();
+        interrupted upgrade{one, point};
+        BOOST_TEST(one.ask_control() == "busy");
+        BOOST_TEST(one.ask_control() == "busy");
+        one.signal(SIGHUP);
+        BOOST_TEST(one.wait_for("refused", refusals + 3).text ==
+                   "request by signal 1 refused: an upgrade is under way already");
+        ::kill(upgrade.child, SIGKILL);
+        auto const line = upgrade.line();
+        BOOST_TEST(line.ends_with(" reason=\"killed by signal 9 (Killed)\""), line);
+        one.check_nothing_left();
+    }
+    BOOST_TEST(one.upgrade().starts_with("ok "));
+    one.stop();
+}
+
+RESTART_TEST(upgrade_while_draining_is_refused)
+{
+    service one{built};
+    connection kept{one.address()};
+    BOOST_TEST(kept.ask().has_value());
+    auto const first = one.pid();
+    BOOST_TEST(one.upgrade().starts_with("ok generation=1 "));
+    ::kill(first, SIGHUP); // which drains
+    auto const refused = one.wait_for("refused");
+    BOOST_TEST(refused.pid == first);
+    BOOST_TEST(refused.text == "request by signal 1 refused: not serving");
+    BOOST_TEST(kept.ask().value().last);
+    service::check_ended_well(first);
+
+    connection other{one.address()};
+    BOOST_TEST(other.ask().has_value());
+    auto stopper = one.at_control("stop");
+    one.wait_for("stopping");
+    BOOST_TEST(one.ask_control() == "failed reason=\"not serving\"");
+    BOOST_TEST(other.ask().value().last);
+    BOOST_TEST(stopper.receive().value_or("") == "ok exit=stopped connections=0");
+    check_over(one);
+}
+
+// ---- control sockets
+
+RESTART_TEST(control_sockets_by_path)
+{
+    service one{built};
+    auto const inode = [&](char const* name) {
+        struct ::stat found{};
+        BOOST_TEST(::stat(one.path(name).c_str(), &found) == 0);
+        BOOST_TEST((found.st_mode & 0777) == 0600U);
+        return found.st_ino;
+    };
+    auto const names = {"control", "stop", "partial"};
+    std::vector<::ino_t> before, after;
+    for (auto const* name : names)
+        before.push_back(inode(name));
+    BOOST_TEST(one.upgrade().starts_with("ok generation=1 pid="));
+    auto const line = one.upgrade();
+    BOOST_TEST(line.starts_with("ok generation=2 pid=" + std::to_string(one.pid()) + " took_ms="), line);
+    for (auto const* name : names)
+        after.push_back(inode(name));
+    BOOST_TEST(before == after, boost::test_tools::per_element());
+
+    connection kept{one.address()};
+    BOOST_TEST(kept.ask().has_value());
+    auto stopper = one.at_control("stop");
+    one.wait_for("stopping");
+    BOOST_TEST(!has_answer(stopper)); // but when the drain is over
+    BOOST_TEST(kept.ask().value().last);
+    BOOST_TEST(stopper.receive().value_or("") == "ok exit=stopped connections=0");
+    check_over(one);
+    BOOST_TEST(one.steps("leaving").back().text == "stopped by control socket, pid " + std::to_string(::getpid()));
+}
+
+RESTART_TEST(control_sockets_without_a_path)
+{
+    auto const name = [&](char const* what) {
+        return "@ecdysis-test-" + std::to_string(::getpid()) + "-" + built.name() + "-" + what;
+    };
+    wish const how{.arguments = {"--control", name("upgrade"), "--control-stop", name("stop"), "--control-partial",
+                                 name("partial")}};
+    auto const ask = [&](char const* what) {
+        connection one{ecdysis::address{name(what)}};
+        return one.receive().value_or("no answer");
+    };
+    service one{built, how};
+    auto const before = one.look();
+    auto const line = one.heard(ask("upgrade"));
+    BOOST_TEST(line.starts_with("ok generation=1 pid="), line);
+    one.check_succeeded(before);
+    std::string refused;
+    as_user(65534, [&] { refused = ask("upgrade"); });
+    BOOST_TEST(refused == "failed reason=\"uid 65534 may not ask; only root and uid 0 may\"");
+    as_user(65534, [&] { refused = ask("stop"); });
+    BOOST_TEST(refused == "failed reason=\"uid 65534 may not ask; only root and uid 0 may\"");
+    BOOST_TEST(one.ask().generation == 1U);
+    BOOST_TEST(ask("stop") == "ok exit=stopped connections=0");
+    check_over(one);
+    BOOST_TEST((connection{ecdysis::address{name("stop")}}.state() == result::refused));
+
+    service another{built, how};
+    BOOST_TEST(ask("partial") == "ok exit=partially-stopped connections=0");
+    check_over(another);
+}
+
+RESTART_TEST(control_sockets_by_path_are_closed_to_others)
+{
+    service one{built};
+    as_user(65534, [&] {
+        for (auto const* name : {"control", "stop", "partial"})
+            BOOST_TEST((connection{ecdysis::address{one.path(name)}}.state() == result::refused));
+    });
+    BOOST_TEST(one.ask().generation == 0U);
+    one.stop();
+}
+
+RESTART_TEST(the_service_s_own_user_and_root_may_ask)
+{
+    if (built.has_manager()) // whose socket is root's alone
+        return;
+    auto const name = "@ecdysis-test-" + std::to_string(::getpid()) + "-" + built.name() + "-own";
+    service one{built, {.arguments = {"--control", name, "--pid-file", ""}, .behave = "constructed user 65534"}};
+    auto const ask = [&] { return connection{ecdysis::address{name}}.receive().value_or("no answer"); };
+    one.behave("claimed fail of test");
+    std::string line;
+    as_user(65533, [&] { line = ask(); });
+    BOOST_TEST(line == "failed reason=\"uid 65533 may not ask; only root and uid 65534 may\"");
+    as_user(65534, [&] { line = ask(); });
+    BOOST_TEST(line == "failed phase=starting reason=\"exit status 3: of test\"");
+    BOOST_TEST(ask() == line);
+    one.signal(SIGTERM);
+    service::check_ended_well(one.pid());
+}
+
+// ---- exits and drains
+
+RESTART_TEST(partial_stop)
+{
+    service one{built};
+    connection kept{one.address()};
+    BOOST_TEST(kept.ask().has_value());
+    BOOST_TEST(one.ask_control("partial") == "ok exit=partially-stopped connections=1"); // at once
+    BOOST_TEST(refuses(one.address()));
+    BOOST_TEST(one.ask_control() == "failed reason=\"not serving\"");
+    BOOST_TEST(kept.ask().value().last);
+    check_over(one);
+    auto const why = one.wait_for("leaving").text;
+    BOOST_TEST(why.starts_with("partially stopped by control socket, pid "), why);
+    if (built.has_manager()) {
+        auto const heard = one.manager().messages();
+        BOOST_TEST(heard.size() == 1U);
+        BOOST_TEST(heard.front().says("READY=1"));
+    }
+}
+
+RESTART_TEST(a_listener_that_stays_accepts_while_draining)
+{
+    for (auto const* how : {"stop", "partial"}) {
+        service one{built, {.listens = {"127.0.0.1:0", "stay:127.0.0.1:0"}}};
+        connection kept{one.address()};
+        BOOST_TEST(kept.ask().has_value());
+        auto asker = one.at_control(how);
+        one.wait_for("draining");
+        BOOST_TEST(refuses(one.address(0)));
+        BOOST_TEST(connection{one.address(1)}.ask().has_value());
+        BOOST_TEST(connection{one.address(1)}.ask().has_value());
+        BOOST_TEST(kept.ask().value().last);
+        check_over(one);
+        BOOST_TEST(refuses(one.address(1)));
+    }
+    // An upgrade ends all of them: the child has them.
+    service one{built, {.listens = {"127.0.0.1:0", "stay:127.0.0.1:0"}}};
+    connection kept{one.address()};
+    BOOST_TEST(kept.ask().has_value());
+    BOOST_TEST(one.upgrade().starts_with("ok "));
+    for (int i = 0; i != 20; ++i)
+        BOOST_TEST(one.ask("who", 1).generation == 1U);
+    BOOST_TEST(kept.ask().value().last);
+    one.stop();
+}
+
+RESTART_TEST(a_drain_waits_for_a_request_to_be_finished)
+{
+    service one{built};
+    auto const first = one.pid();
+    connection busy{one.address()}, kept{one.address()};
+    BOOST_TEST(kept.ask().has_value());
+    BOOST_TEST(busy.ask().has_value());
+    BOOST_TEST(::send(busy.native_handle(), "wh", 2, MSG_NOSIGNAL) == 2);
+    BOOST_TEST(one.upgrade().starts_with("ok "));
+    BOOST_TEST(one.wait_for("draining").text == "draining 2 connections");
+    auto const last = kept.ask();
+    BOOST_REQUIRE(last.has_value());
+    BOOST_TEST(last->last);
+    BOOST_TEST(last->pid == first);
+    BOOST_TEST(!kept.receive().has_value());
+    BOOST_TEST(!family::instance().ended(first).has_value());
+    auto const finished = busy.ask("o");
+    BOOST_REQUIRE(finished.has_value());
+    BOOST_TEST(finished->last);
+    BOOST_TEST(finished->pid == first);
+    service::check_ended_well(first);
+    BOOST_TEST(one.wait_for("drained").text == "drained, 0 connections left");
+    one.stop();
+}
+
+RESTART_TEST(a_drain_ends_at_its_deadline)
+{
+    service one{built, {.arguments = {"--drain", "100"}}};
+    auto const first = one.pid();
+    connection kept{one.address()}, other{one.address()};
+    BOOST_TEST(kept.ask().has_value());
+    BOOST_TEST(other.ask().has_value());
+    BOOST_TEST(one.upgrade().starts_with("ok "));
+    BOOST_TEST(one.wait_for("drained").text == "drained, 2 connections left");
+    service::check_ended_well(first);
+    connection last{one.address()};
+    BOOST_TEST(last.ask().has_value());
+    BOOST_TEST(one.ask_control("stop") == "ok exit=stopped connections=1");
+    check_over(one);
+}
+
+RESTART_TEST(a_drain_closes_idle_connections)
+{
+    service one{built, {.arguments = {"--idle-grace", "50"}}};
+    auto const first = one.pid();
+    connection idle{one.address()};
+    BOOST_TEST(idle.ask().has_value());
+    BOOST_TEST(one.upgrade().starts_with("ok "));
+    BOOST_TEST(!idle.receive().has_value()); // closed, not left to the deadline
+    BOOST_TEST((idle.state() == result::cut));
+    service::check_ended_well(first);
+    BOOST_TEST(one.wait_for("closing_idle").text == "closing idle ones of 1 connections");
+    BOOST_TEST(one.wait_for("drained").text == "drained, 0 connections left");
+    one.stop();
+}
+
+RESTART_TEST(waiting_for_datagrams_ends)
+{
+    service one{built, {.listens = {"127.0.0.1:0", "udp:127.0.0.1:0"}, .arguments = {"--acceptors", "3"}}};
+    auto const before = one.look();
+    connection client{one.address(1), SOCK_DGRAM};
+    BOOST_TEST(client.ask().value().generation == 0U);
+    BOOST_TEST(one.upgrade().starts_with("ok "));
+    one.check_succeeded(before); // it has ended
+    BOOST_TEST(client.ask().value().generation == 1U);
+    one.stop();
+}
+
+// ---- the pid file
+
+RESTART_TEST(pid_file)
+{
+    service one{built};
+    auto const names = [&](::pid_t pid) { return one.read("pid") == std::to_string(pid) + "\n"; };
+    BOOST_TEST(names(one.pid()));
+    for (int i = 0; i != 3; ++i) {
+        BOOST_TEST(one.upgrade().starts_with("ok "));
+        BOOST_TEST(names(one.pid()));
+    }
+    // What fails before commit does not touch it, and what fails afterwards gives it back.
+    auto const before = one.look();
+    struct ::stat first{}, second{};
+    ::stat(one.path("pid").c_str(), &first);
+    one.behave("claimed exit 3");
+    BOOST_TEST(one.upgrade() == "failed phase=starting reason=\"exit status 3\"");
+    ::stat(one.path("pid").c_str(), &second);
+    BOOST_TEST(first.st_ino == second.st_ino);
+    {
+        interrupted upgrade{one, "accepting"};
+        BOOST_TEST(names(upgrade.child));
+        ::kill(upgrade.child, SIGKILL);
+        BOOST_TEST(upgrade.line() == "failed phase=serving reason=\"killed by signal 9 (Killed)\"");
+    }
+    one.check_unharmed(before);
+    one.stop();
+}
+
+RESTART_TEST(pid_file_of_somebody_else_stays)
+{
+    service one{built};
+    BOOST_TEST(one.upgrade().starts_with("ok "));
+    one.write("pid", "1\n");
+    one.signal(SIGTERM);
+    service::check_ended_well(one.pid());
+    BOOST_TEST(one.read("pid") == "1\n");
+}
+
+// ---- heirs: where nobody supervises, a child that has all goes on without its parent
+
+RESTART_TEST(parent_killed_at_each_step)
+{
+    enum class then { nothing, heir, child };
+    for (auto const& [step, unsupervised, supervised] : {
+             std::tuple{"upgrade_requested", then::nothing, then::nothing},
+             std::tuple{"launched", then::nothing, then::nothing},
+             std::tuple{"handed_over", then::heir, then::nothing},
+             std::tuple{"child_ready", then::heir, then::nothing},
+             std::tuple{"committed", then::child, then::child},
+             std::tuple{"upgraded", then::child, then::child},
+         }) {
+        BOOST_TEST_CONTEXT("killed when it told of " << step)
+        {
+            service one{built, {.behave = std::string{step} + " kill"}};
+            one.behave("");
+            auto const parent = one.pid();
+            auto asker = one.at_control();
+            BOOST_TEST(gone(parent));
+            auto const expected = built.has_manager() ? supervised : unsupervised;
+            if (expected == then::nothing) {
+                BOOST_TEST(wait_until([] { return family::instance().living().empty(); }));
+                BOOST_TEST(one.steps("heir").empty());
+                BOOST_TEST(one.steps("serving").size() == 1U);
+                BOOST_TEST(std::filesystem::is_empty(one.temporary()));
+                continue;
+            }
+            auto const answer = connection{one.address()}.ask(); // no connection is refused meanwhile
+            BOOST_REQUIRE(answer.has_value());
+            BOOST_TEST(answer->generation == 1U);
+            one.expect_generation(1);
+            BOOST_TEST(one.steps("heir").size() == (expected == then::heir ? 1U : 0U));
+            auto const before = one.look();
+            BOOST_TEST(wait_until([&] { return one.read("pid") == std::to_string(one.pid()) + "\n"; }));
+            BOOST_TEST(one.upgrade().starts_with("ok generation=2 "));
+            one.check_succeeded(before);
+            one.stop();
+        }
+    }
+}
+
+RESTART_TEST(parent_killed_while_the_child_starts)
+{
+    service one{built};
+    interrupted upgrade{one, "claimed"};
+    one.signal(SIGKILL);
+    BOOST_TEST(gone(one.pid()));
+    connection waiting{one.address()}; // in the queue, which the child holds
+    BOOST_TEST((waiting.state() == result::answered));
+    upgrade.go_on();
+    if (built.has_manager()) {
+        BOOST_TEST(gone(upgrade.child));
+        BOOST_TEST(family::instance().ended(upgrade.child).value_or(0) != 0);
+        auto const why = one.wait_for("error").text;
+        BOOST_TEST(why.find("the parent ended before this generation could take over") != why.npos, why);
+        return;
+    }
+    auto const answer = waiting.ask();
+    BOOST_REQUIRE(answer.has_value());
+    BOOST_TEST(answer->pid == upgrade.child);
+    one.expect_generation(1);
+    one.stop();
+}
+
+RESTART_TEST(parent_killed_while_the_manager_is_told)
+{
+    if (!built.has_manager())
+        return;
+    service one{built};
+    one.manager().hold_barriers(true);
+    auto asker = one.at_control();
+    BOOST_REQUIRE(wait_until([&] { return one.manager().holds_one(); }));
+    auto const child = child_of(one);
+    one.signal(SIGKILL);
+    BOOST_TEST(gone(child));
+    BOOST_TEST(one.steps("serving").size() == 1U);
+}
+
+RESTART_TEST(a_worker_that_keeps_all_descriptors)
+{
+    // Of the child: its end of the handoff stays open, and its death is seen all the same.
+    service one{built, {.behave = "launched fork-worker"}}; // and of the parent, which keeps the control connection too
+    for (auto const* end : {"claimed kill", "may-accept kill"}) {
+        one.behave(std::string{"claimed fork-worker\n"} + end);
+        auto const line = one.upgrade();
+        BOOST_TEST(line.ends_with(" reason=\"killed by signal 9 (Killed)\""), line);
+        BOOST_TEST(one.ask().generation == 0U);
+    }
+    one.behave("");
+    BOOST_TEST(one.upgrade().starts_with("ok generation=1 "));
+    service::check_ended_well(one.first());
+    BOOST_TEST(one.ask().generation == 1U);
+    one.signal(SIGTERM);
+    service::check_ended_well(one.pid());
+
+    // Of the parent: it is seen to have died, whoever holds its end.
+    service other{built, {.behave = "handed_over fork-worker\nhanded_over kill"}};
+    other.behave("");
+    auto asker = other.at_control();
+    BOOST_TEST(gone(other.first()));
+    if (built.has_manager()) {
+        BOOST_TEST(wait_until([] {
+            return std::ranges::all_of(family::instance().living(), [](auto const& each) { return each.name == "worker"; });
+        }));
+        return;
+    }
+    other.expect_generation(1);
+    BOOST_TEST(other.ask().generation == 1U);
+    other.signal(SIGTERM);
+    service::check_ended_well(other.pid());
+}
+
+// ---- what a service manager hears
+
+RESTART_TEST(a_manager_hears_everything_in_order)
+{
+    if (!built.has_manager())
+        return;
+    auto const now = [] {
+        ::timespec time{};
+        ::clock_gettime(CLOCK_MONOTONIC, &time);
+        return static_cast<long long>(time.tv_sec) * 1'000'000 + time.tv_nsec / 1000;
+    };
+    auto const start = now();
+    service one{built};
+    auto const parent = one.pid();
+    one.behave("claimed fail config: no such upstream");
+    BOOST_TEST(one.upgrade() == "failed phase=starting reason=\"exit status 3: config: no such upstream\"");
+    one.behave("");
+    one.manager().hold_barriers(true);
+    auto asker = one.at_control();
+    BOOST_REQUIRE(wait_until([&] { return one.manager().holds_one(); }));
+    BOOST_TEST(one.steps("committed").empty());
+    BOOST_TEST(one.ask().generation == 0U);
+    one.manager().hold_barriers(false);
+    BOOST_TEST(one.heard(asker.receive().value_or("")).starts_with("ok generation=1 "));
+    service::check_ended_well(parent);
+    auto const child = one.pid();
+    one.stop();
+
+    std::vector<std::string> heard;
+    std::vector<::pid_t> senders;
+    for (auto const& each : one.manager().messages()) {
+        auto text = each.text;
+        if (auto const at = text.find("MONOTONIC_USEC="); at != text.npos) {
+            auto const value = std::stoll(text.substr(at + 15));
+            BOOST_TEST(value >= start);
+            BOOST_TEST(value <= now());
+            text.replace(at + 15, std::to_string(value).size(), "TIME");
+        }
+        heard.push_back(text);
+        senders.push_back(each.sender);
+    }
+    std::vector<std::string> const expected{
+        "READY=1\nSTATUS=generation 0 serving",
+        "RELOADING=1\nMONOTONIC_USEC=TIME\nSTATUS=upgrading",
+        "READY=1\nSTATUS=upgrade failed: exit status 3: config: no such upstream",
+        "RELOADING=1\nMONOTONIC_USEC=TIME\nSTATUS=upgrading",
+        "MAINPID=" + std::to_string(child) + "\nREADY=1\nSTATUS=generation 1 serving",
+        "BARRIER=1",
+        "STOPPING=1\nSTATUS=stopping",
+    };
+    BOOST_TEST(heard == expected, boost::test_tools::per_element());
+    std::vector<::pid_t> const from{parent, parent, parent, parent, parent, parent, child};
+    BOOST_TEST(senders == from, boost::test_tools::per_element());
+}
+
+RESTART_TEST(a_manager_that_does_not_confirm)
+{
+    if (!built.has_manager())
+        return;
+    service one{built, {.arguments = {"--barrier-timeout", "100"}}};
+    one.manager().hold_barriers(true);
+    prober load{one.address()};
+    BOOST_TEST(one.upgrade().starts_with("ok generation=1 "));
+    BOOST_TEST(one.wait_for("warning").text == "the service manager did not confirm within 100 ms; going on");
+    BOOST_TEST(load.go_on());
+    auto const counts = load.stop();
+    BOOST_TEST(counts.failed() == 0U, counts.text());
+    one.manager().hold_barriers(false);
+    one.stop();
+}
+
+RESTART_TEST(a_child_without_a_manager)
+{
+    if (!built.has_manager())
+        return;
+    service one{built};
+    auto const before = one.look();
+    one.run_next_script("unset NOTIFY_SOCKET\nexec \"$HOST\" \"$@\"");
+    auto const line = one.upgrade();
+    BOOST_TEST(line == "failed phase=starting reason=\"exit status 1: tell the service manager: NOTIFY_SOCKET is not "
+                       "set; run under systemd with Type=notify, or let it be optional [ecdysis:27]\"", line);
+    BOOST_TEST(one.steps("child_ready").empty());
+    one.check_unharmed(before);
+    one.run_next_script("unset NOTIFY_SOCKET\nexec \"$HOST\" --manager-optional \"$@\"");
+    BOOST_TEST(one.upgrade().starts_with("ok generation=1 "));
+    BOOST_TEST(one.upgrade().starts_with("ok generation=2 "));
+    one.stop();
+}
