@@ -328,14 +328,26 @@ private:
         error_code ec;
         if (!attempt_->child.pidfd)
             return feed(occurrence::child_ended);
-        auto& io = generation_.policies.io;
-        attempt_->child_watch = io.watch(attempt_->child.pidfd, [this] { child_ended(); }, ec);
+        watch_child(ec);
         if (!ec)
-            attempt_->frame_watch = io.watch(attempt_->offer->ours.fd(), [this] { read_some(); }, ec);
+            attempt_->frame_watch =
+                generation_.policies.io.watch(attempt_->offer->ours.fd(), [this] { read_some(); }, ec);
         if (ec) {
             fail_with("watch the child: " + ec.message(), ec);
             feed(occurrence::garbage);
         }
+    }
+
+    /// Where it cannot be watched it is ended, but its end must be seen, so that is tried again.
+    void watch_child(error_code& ec)
+    {
+        auto& io = generation_.policies.io;
+        attempt_->child_watch = io.watch(attempt_->child.pidfd, [this] { child_ended(); }, ec);
+        if (ec)
+            attempt_->child_watch = io.at(ecdysis::io::after(std::chrono::milliseconds{100}), [this] {
+                error_code again;
+                watch_child(again);
+            });
     }
 
     void send_next()
