@@ -445,9 +445,10 @@ private:
 
     void stop()
     {
-        if (child_side_ && !child_side_->given_up() && !serving_ && !retired_ && !exit_.known())
+        bool const unheard = child_side_ && !child_side_->given_up() && !retired_ && !exit_.known();
+        if (unheard)
             child_side_->stop();
-        else
+        if (!unheard || serving_)
             parent_side_->stop();
     }
 

@@ -108,6 +108,14 @@ BOOST_AUTO_TEST_CASE(cannot_write_its_pid_file)
     std::ofstream{place / "seen"} << ready.message() << ", " << wait.message() << ", " << warned;
 }
 
+BOOST_AUTO_TEST_CASE(stops_as_soon_as_it_serves)
+{
+    sync_upgrader up{{}};
+    up.ready();
+    up.request_stop();
+    up.wait();
+}
+
 BOOST_AUTO_TEST_CASE(waits_before_it_serves)
 {
     options chosen;
@@ -275,6 +283,17 @@ BOOST_AUTO_TEST_CASE(what_cannot_be_opened_at_commit_is_not_handed_over)
     BOOST_TEST(handed_over.fds.back().get() == last->fd().get());
     all.end_claimed(handed_over.records, {true, false});
     all.close(os::unlinked::all);
+}
+
+BOOST_AUTO_TEST_CASE(a_service_that_its_child_stopped_is_not_taken_back)
+{
+    directory const place;
+    for (int i = 0; i != 10; ++i) {
+        sync_upgrader up{with("stops_as_soon_as_it_serves")};
+        up.ready();
+        up.request_upgrade([&](std::string const&) { up.request_partial_stop(); });
+        BOOST_TEST((up.wait().why != ecdysis::exit::kind::partially_stopped));
+    }
 }
 
 BOOST_AUTO_TEST_CASE(an_upgrader_that_cannot_be_constructed_leaves_no_control_socket)

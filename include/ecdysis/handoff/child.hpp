@@ -212,6 +212,9 @@ private:
         case event::stop_frame:
             state_ = state::stopped;
             return {action::stop, action::close_handoff};
+        case event::stop:
+            // The parent may not have read yet that we serve; with our end it would take back what was stopped.
+            return {action::send_stop};
         case event::closed:
         case event::nothing_left:
             silent_ = true;

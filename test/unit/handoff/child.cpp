@@ -171,9 +171,12 @@ BOOST_AUTO_TEST_CASE(of_its_own_after_commit_is_the_services)
         .is_over();
 }
 
-BOOST_AUTO_TEST_CASE(of_its_own_while_serving_is_no_affair_of_the_handoff)
+BOOST_AUTO_TEST_CASE(of_its_own_while_serving_is_told_to_a_parent_that_may_not_know_that_it_serves)
 {
-    conversation{serving()}.ignores({event::stop});
+    conversation{serving()}
+        .expect(event::stop, {action::send_stop}, state::serving)
+        .expect(event::closed, {action::close_handoff}, state::serving)
+        .ignores({event::stop});
 }
 
 BOOST_AUTO_TEST_CASE(forwarded_by_the_parent)
