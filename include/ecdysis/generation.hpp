@@ -486,7 +486,7 @@ private:
         signals_ = {};
         inventory_.close(paths_to_unlink());
         control_.close(paths_to_unlink());
-        if (owns_service())
+        if (owns_service() || retired_) // a child that has the same file has written it by now
             pid_file_.remove_if_ours();
         parent_side_->forget_child();
         answer_stop_requesters();

@@ -108,6 +108,20 @@ BOOST_AUTO_TEST_CASE(cannot_write_its_pid_file)
     std::ofstream{place / "seen"} << ready.message() << ", " << wait.message() << ", " << warned;
 }
 
+BOOST_AUTO_TEST_CASE(has_another_pid_file)
+{
+    options chosen;
+    chosen.pid_file = place / "other";
+    sync_upgrader up{chosen};
+    up.ready();
+    std::jthread const until_the_parent_has_gone{[&] {
+        for (int i = 0; i != 500 && fs::exists(place / "pid"); ++i)
+            std::this_thread::sleep_for(10ms);
+        up.request_stop();
+    }};
+    up.wait();
+}
+
 BOOST_AUTO_TEST_CASE(stops_as_soon_as_it_serves)
 {
     sync_upgrader up{{}};
@@ -283,6 +297,20 @@ BOOST_AUTO_TEST_CASE(what_cannot_be_opened_at_commit_is_not_handed_over)
     BOOST_TEST(handed_over.fds.back().get() == last->fd().get());
     all.end_claimed(handed_over.records, {true, false});
     all.close(os::unlinked::all);
+}
+
+BOOST_AUTO_TEST_CASE(a_pid_file_that_the_child_does_not_write_goes_with_its_parent)
+{
+    directory const place;
+    auto chosen = with("has_another_pid_file");
+    chosen.pid_file = place.path / "pid";
+    {
+        sync_upgrader up{chosen};
+        up.ready();
+        BOOST_TEST(fs::exists(place.path / "pid"));
+        BOOST_TEST(upgrade(up).starts_with("ok "));
+    }
+    BOOST_TEST(!fs::exists(place.path / "pid"));
 }
 
 BOOST_AUTO_TEST_CASE(a_service_that_its_child_stopped_is_not_taken_back)
