@@ -182,10 +182,7 @@ private:
             generation_.tell(events::heir{parent_});
             return generation_.take_over();
         case action::give_up:
-            blame(errc::parent_gone, "wait for the parent, pid " + std::to_string(os::number(parent_)));
-            say_failed(blame_);
-            if (received_) // otherwise the constructor throws
-                generation_.give_up(why_, blame_);
+            give_up();
             return;
         case action::stop: return generation_.stop_serving();
         case action::read_rest: return read_rest();
@@ -328,6 +325,15 @@ private:
             end_->send(bytes.bytes(), {}, ec);
         if (ec && ec != boost::system::errc::broken_pipe && ec != boost::system::errc::connection_reset)
             generation_.warn("speak to the parent: " + ec.message());
+    }
+
+    void give_up()
+    {
+        blame(errc::parent_gone, "wait for the parent, pid " + std::to_string(os::number(parent_)));
+        auto const text = blame_ + ": " + why_.message();
+        say_failed(text);
+        if (received_) // otherwise the constructor throws
+            generation_.give_up(why_, text);
     }
 
     void say_failed(std::string const& why)
