@@ -349,7 +349,7 @@ RESTART_TEST(control_sockets_by_path)
     connection kept{one.address()};
     BOOST_TEST(kept.ask().has_value());
     auto stopper = one.at_control("stop");
-    one.wait_for("stopping");
+    one.wait_for("draining", 3);
     BOOST_TEST(!has_answer(stopper)); // but when the drain is over
     BOOST_TEST(kept.ask().value().last);
     BOOST_TEST(stopper.receive().value_or("") == "ok exit=stopped connections=0");
@@ -537,6 +537,7 @@ RESTART_TEST(waiting_for_datagrams_ends)
 RESTART_TEST(pid_file)
 {
     service one{built};
+    auto before = one.look();
     auto const names = [&](::pid_t pid) { return one.read("pid") == std::to_string(pid) + "\n"; };
     BOOST_TEST(names(one.pid()));
     for (int i = 0; i != 3; ++i) {
@@ -544,7 +545,8 @@ RESTART_TEST(pid_file)
         BOOST_TEST(names(one.pid()));
     }
     // What fails before commit does not touch it, and what fails afterwards gives it back.
-    auto const before = one.look();
+    before.generation = one.generation();
+    before.pid = one.pid();
     struct ::stat first{}, second{};
     ::stat(one.path("pid").c_str(), &first);
     one.behave("claimed exit 3");
@@ -588,9 +590,9 @@ RESTART_TEST(parent_killed_at_each_step)
         {
             service one{built, {.behave = std::string{step} + " kill"}};
             one.behave("");
-            auto const parent = one.pid();
+            auto before = one.look();
             auto asker = one.at_control();
-            BOOST_TEST(gone(parent));
+            BOOST_TEST(gone(before.pid));
             auto const expected = built.has_manager() ? supervised : unsupervised;
             if (expected == then::nothing) {
                 BOOST_TEST(wait_until([] { return family::instance().living().empty(); }));
@@ -604,7 +606,7 @@ RESTART_TEST(parent_killed_at_each_step)
             BOOST_TEST(answer->generation == 1U);
             one.expect_generation(1);
             BOOST_TEST(one.steps("heir").size() == (expected == then::heir ? 1U : 0U));
-            auto const before = one.look();
+            before.pid = one.pid();
             BOOST_TEST(wait_until([&] { return one.read("pid") == std::to_string(one.pid()) + "\n"; }));
             BOOST_TEST(one.upgrade().starts_with("ok generation=2 "));
             one.check_succeeded(before);
