@@ -405,6 +405,7 @@ RESTART_TEST(the_service_s_own_user_and_root_may_ask)
         return;
     auto const name = "@ecdysis-test-" + std::to_string(::getpid()) + "-" + built.name() + "-own";
     service one{built, {.arguments = {"--control", name, "--pid-file", ""}, .behave = "constructed user 65534"}};
+    std::filesystem::permissions(one.path("log"), std::filesystem::perms::all);
     auto const ask = [&] { return connection{ecdysis::address{name}}.receive().value_or("no answer"); };
     one.behave("claimed fail of test");
     std::string line;
@@ -631,7 +632,7 @@ RESTART_TEST(parent_killed_while_the_child_starts)
         BOOST_TEST(why.find("the parent ended before this generation could take over") != why.npos, why);
         return;
     }
-    auto const answer = waiting.ask();
+    auto const answer = waiting.ask("quit");
     BOOST_REQUIRE(answer.has_value());
     BOOST_TEST(answer->pid == upgrade.child);
     one.expect_generation(1);
