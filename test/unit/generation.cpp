@@ -229,7 +229,7 @@ BOOST_AUTO_TEST_CASE(a_child_that_fails_hears_why_itself)
     BOOST_TEST(upgrade(up).find(why) != std::string::npos);
     std::string seen;
     std::getline(std::ifstream{place.path / "seen"}, seen);
-    BOOST_TEST(seen == "Is a directory, Is a directory, " + why);
+    BOOST_TEST(seen.starts_with("Is a directory, Is a directory, " + why), seen);
 }
 
 // What a host throws where an upgrade cannot go on without its work must not leave the machine half way.
