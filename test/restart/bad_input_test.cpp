@@ -3,7 +3,7 @@
 // control sockets, places where nothing can be written. Each ends in words, and in nothing else.
 #define BOOST_TEST_MODULE restart_bad_input
 #define BOOST_TEST_NO_MAIN
-#include "../harness.hpp"
+#include "harness.hpp"
 
 #include <ecdysis/handoff/wire.hpp>
 #include <ecdysis/transport/named_pipe.hpp>

@@ -2,7 +2,7 @@
 // Hosts and surroundings that make it hard: closed streams, foreign reapers, workers, many threads, a directory that is
 // gone; and chance, which ends parents and children at any moment.
 #define BOOST_TEST_MODULE restart_host
-#include "../harness.hpp"
+#include "harness.hpp"
 
 #include <cstdlib>
 #include <random>

@@ -2,7 +2,7 @@
 // What asks for an upgrade or a stop, at every moment: signals, control sockets and calls, each row of the design's
 // trigger table, exits, drains, the pid file, heirs, and what a service manager hears.
 #define BOOST_TEST_MODULE restart_trigger
-#include "../harness.hpp"
+#include "harness.hpp"
 
 #include <sys/stat.h>
 #include <sys/syscall.h>
