@@ -10,6 +10,7 @@
 #include <ecdysis/handoff/child_side.hpp>
 #include <ecdysis/handoff/parent_side.hpp>
 #include <ecdysis/inventory.hpp>
+#include <ecdysis/io/signal_disposition.hpp>
 #include <ecdysis/launch/program.hpp>
 #include <ecdysis/options.hpp>
 #include <ecdysis/outcome.hpp>
@@ -192,8 +193,8 @@ public:
         if (child_side_ && !serving_ && child_side_->may_accept()) {
             serving_ = true;
             began_serving_ = io::clock::now();
+            tell(events::serving{}); // before the parent can say that it is so
             child_side_->serves();
-            tell(events::serving{});
         }
         return exit_;
     }
@@ -219,7 +220,7 @@ public:
     void ask(request what, trigger by, requester who)
     {
         if (what == request::upgrade) {
-            if (!serving_ && !retired_ && leaving_.empty()) { // else the machine says the same
+            if (!serving_ && !retired_ && !leaving_) { // else the machine says the same
                 // From commit to serving both generations answer, and for both the upgrade between them still runs.
                 tell(events::refused{by, accepting_ ? errc::busy : errc::not_serving});
                 who.answer(accepting_ ? "busy" : "failed reason=\"not serving\"");
@@ -229,8 +230,7 @@ public:
         }
         if (who)
             stop_requesters_.push_back(std::move(who));
-        if (leaving_.empty())
-            leaving_.push_back({what == request::stop ? exit::kind::stopped : exit::kind::partially_stopped, by});
+        leave(stop_kind(what == request::partial_stop), by);
         stop();
     }
 
@@ -324,17 +324,27 @@ public:
     }
 
     /// The child's side was stopped: so is the service, whose life is the parent's machine's to know.
-    void stop_serving() { parent_side_->stop(); }
-
-    /// Accepting ends, and nobody follows.
-    void begin_stop()
+    void stop_serving(bool partially)
     {
-        if (leaving_.empty())
-            leaving_.push_back({exit::kind::stopped, {.from = trigger::source::handoff}});
-        auto const& why = leaving_.front();
+        leave(stop_kind(partially), {.from = trigger::source::handoff});
+        parent_side_->stop();
+    }
+
+    /// Whether the stop that was asked for is a partial one.
+    [[nodiscard]] bool stops_partially() const noexcept
+    {
+        return leaving_ && leaving_->why == exit::kind::partially_stopped;
+    }
+
+    /// Accepting ends, and nobody follows. `partially`: what the other generation was told, if it was that one.
+    void begin_stop(bool partially)
+    {
+        leave(stop_kind(partially), {.from = trigger::source::handoff});
+        auto const why = *leaving_;
         serving_ = false;
         tell(events::stopping{why});
-        if (why.why == exit::kind::stopped && owns_service())
+        // The manager listens to the child that it was told of.
+        if (why.why == exit::kind::stopped && is_last() && !parent_side_->has_committed_child())
             notify_manager({.what = notify::step::kind::stopping, .status = "stopping"});
         inventory_.end_for_stop(paths_to_unlink());
         ready_.set(errc::stopped);
@@ -396,8 +406,10 @@ private:
             inventory_.inherit_state(*from);
         install_signals();
         error_code ec;
-        if (child_side_)
+        if (child_side_) {
+            free_signals(child_side_->blocked());
             child_side_->watch(ec);
+        }
         if (ec)
             throw error{ec, "watch the parent"};
     }
@@ -428,13 +440,31 @@ private:
             throw error{ec, "handle the signals that were named"};
     }
 
+    /// The parent's upgrade signals started blocked. Those that this host has no use for are the process's again, and
+    /// what came of them meanwhile was meant for the parent.
+    void free_signals(std::vector<int> blocked)
+    {
+        std::erase_if(blocked, [this](int signal) {
+            return is_in(options_.upgrade_on, signal) || is_in(options_.stop_on, signal) ||
+                   is_in(options_.partial_stop_on, signal);
+        });
+        if (blocked.empty())
+            return;
+        io::discard(blocked);
+        io::unblock(blocked);
+    }
+
+    [[nodiscard]] static bool is_in(std::vector<int> const& some, int signal) noexcept
+    {
+        return std::ranges::find(some, signal) != some.end();
+    }
+
     void on_signal(int signal)
     {
         trigger const by{.from = trigger::source::signal, .signal = signal};
-        auto const is_in = [signal](std::vector<int> const& some) { return std::ranges::find(some, signal) != some.end(); };
-        if (is_in(options_.stop_on))
+        if (is_in(options_.stop_on, signal))
             return ask(request::stop, by, {});
-        if (is_in(options_.partial_stop_on))
+        if (is_in(options_.partial_stop_on, signal))
             return ask(request::partial_stop, by, {});
         auto const earliest = std::max(began_serving_, parent_side_->last_ended()) + options_.signal_interval;
         if (!serving_ || parent_side_->upgrading() || io::clock::now() >= earliest)
@@ -486,30 +516,43 @@ private:
         signals_ = {};
         inventory_.close(paths_to_unlink());
         control_.close(paths_to_unlink());
-        if (owns_service() || retired_) // a child that has the same file has written it by now
+        if (is_last() || retired_) // a child that has the same file has written it by now
             pid_file_.remove_if_ours();
         parent_side_->forget_child();
         answer_stop_requesters();
     }
 
-    /// No other generation serves or will: paths, control sockets and the pid file end with this one.
-    [[nodiscard]] bool owns_service() const noexcept
+    /// No other generation serves or will: paths, control sockets and the pid file end with this one, or with a child
+    /// that stops with it.
+    [[nodiscard]] bool is_last() const noexcept
     {
-        return !retired_ && !parent_side_->has_committed_child() &&
+        return !retired_ && (!parent_side_->has_committed_child() || parent_side_->ends_service()) &&
                (!child_side_ || (accepting_ && !child_side_->may_be_taken_back()));
     }
 
     [[nodiscard]] os::unlinked paths_to_unlink() const noexcept
     {
-        if (owns_service())
+        if (is_last())
             return os::unlinked::all;
         return retired_ || parent_side_->has_committed_child() ? os::unlinked::none : os::unlinked::fresh;
+    }
+
+    [[nodiscard]] static exit::kind stop_kind(bool partially) noexcept
+    {
+        return partially ? exit::kind::partially_stopped : exit::kind::stopped;
+    }
+
+    /// The first stop counts.
+    void leave(exit::kind why, trigger by)
+    {
+        if (!leaving_)
+            leaving_ = exit{why, by};
     }
 
     void answer_stop_requesters()
     {
         for (auto& who : std::exchange(stop_requesters_, {}))
-            who.answer(std::string{"ok exit="} + (leaving_.front().why == exit::kind::stopped ? "stopped" : "partially-stopped") +
+            who.answer(std::string{"ok exit="} + (leaving_->why == exit::kind::stopped ? "stopped" : "partially-stopped") +
                        " connections=" + std::to_string(connections_->count()));
     }
 
@@ -545,7 +588,7 @@ private:
     {
         if (child_side_ && !accepting_ && !child_side_->claiming())
             throw error{errc::too_late, "claim " + what()};
-        if (retired_ || !leaving_.empty())
+        if (retired_ || leaving_)
             throw error{errc::not_serving, "claim " + what()};
     }
 
@@ -582,7 +625,7 @@ private:
 
     [[nodiscard]] phase during() const noexcept
     {
-        if (retired_ || !leaving_.empty())
+        if (retired_ || leaving_)
             return phase::draining;
         if (!accepting_)
             return phase::starting;
@@ -604,7 +647,7 @@ private:
     bool retired_ = false;
     bool draining_ = false;
     bool drain_is_over_ = false; ///< told before the drain began
-    std::vector<exit> leaving_;  ///< the stop that was asked for, if any
+    std::optional<exit> leaving_; ///< the stop that was asked for, if any
     std::vector<requester> stop_requesters_;
     io::clock::time_point began_serving_{};
 

@@ -252,6 +252,26 @@ struct stops_accepting_at_commit : handoff::parent
     bool accepting() const { return parent::accepting() && now() != state::committed; }
 };
 
+/// A parent that leaves what the last generation removes to a child with a commit.
+struct leaves_all_to_its_child : handoff::parent
+{
+    actions on(event e)
+    {
+        has_child = e == event::commit_sent || (has_child && e != event::nothing_left);
+        return parent::on(e);
+    }
+    bool ends_service() const { return parent::ends_service() && !has_child; }
+    friend bool operator==(leaves_all_to_its_child const&, leaves_all_to_its_child const&) = default;
+
+    bool has_child = false;
+};
+
+/// A parent that takes what the last generation removes along when it retires.
+struct removes_all_when_it_retires : handoff::parent
+{
+    bool ends_service() const { return parent::ends_service() || now() == state::retired; }
+};
+
 struct waits_for_serving_again : handoff::parent
 {
     actions on(event e)
@@ -348,6 +368,8 @@ BOOST_AUTO_TEST_CASE(a_machine_that_is_deaf_is_found)
                "a timer runs where the parent waits for the child");
     BOOST_TEST((broken_rule<deaf<parent, parent::event::stop>>()) == "a parent that is stopped accepts no more");
     BOOST_TEST((broken_rule<deaf<parent, parent::event::serving>>()) == "a parent hears that its child serves");
+    BOOST_TEST((broken_rule<deaf<parent, parent::event::unannounced>>()) ==
+               "a child that the manager was not told of gets no commit");
     BOOST_TEST((broken_rule<parent, deaf<child, child::event::parent_ended>>()) == "only an heir goes on alone");
     BOOST_TEST((broken_rule<parent, deaf<child, child::event::nothing_left>>()) == "only an heir goes on alone");
     BOOST_TEST((broken_rule<parent, deaf<child, child::event::stop_frame>>()) ==
@@ -379,6 +401,8 @@ BOOST_AUTO_TEST_CASE(a_machine_that_errs_is_found)
                "an upgrade is reported once");
     BOOST_TEST((broken_rule<parent_also<state::ending, event::deadline, action::commit>>()) ==
                "a commit is sent when all was said to the manager");
+    BOOST_TEST(broken_rule<leaves_all_to_its_child>() == "the last generation leaves nothing behind");
+    BOOST_TEST(broken_rule<removes_all_when_it_retires>() == "a generation that serves on keeps its paths");
     BOOST_TEST(broken_rule<waits_for_serving_again>() == "nothing goes on forever");
     BOOST_TEST((broken_rule<parent, inherits_on_closed>()) == "a child inherits on its parent's death only");
     BOOST_TEST((broken_rule<parent, child_that_does_not_read_the_rest>()) ==

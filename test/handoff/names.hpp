@@ -17,7 +17,7 @@ inline constexpr std::array parent_states{"serving",    "launching", "handing_ov
                                           "committing", "committed", "ending",       "retired",  "stopped"};
 inline constexpr std::array parent_events{
     "upgrade", "stop",    "launched", "launch_failed", "asked",        "handed_over", "ready",       "failed",  "serving", "child_stopped",
-    "garbage", "closed",  "child_ended", "nothing_left", "announced",  "commit_sent", "commit_lost", "deadline"};
+    "garbage", "closed",  "child_ended", "nothing_left", "announced",  "unannounced", "commit_sent", "commit_lost", "deadline"};
 inline constexpr std::array parent_actions{
     "tell_reloading", "launch",    "send_next",     "announce",         "commit",      "retire",
     "stop",           "forward_stop", "end_drain",  "ask_to_end",       "kill",        "read_rest",

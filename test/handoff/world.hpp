@@ -24,6 +24,7 @@ enum class move : std::uint8_t {
     host_failed,
     host_serves,
     announced,
+    unannounced,
     drain_over,
     launch_ours,
     launch_other,
@@ -63,6 +64,7 @@ inline constexpr std::array move_names{
     "the child's host fails",
     "the child's host accepts",
     "the manager has worked through what it was told",
+    "the manager cannot be told",
     "the parent's drain is over, it exits",
     "a child of ours comes to life",
     "a program that is not ours comes to life",
@@ -192,6 +194,8 @@ struct facts
     bool child_killed = false;    ///< by the environment
     bool host_gave_up = false;
     bool child_late = false;
+    bool not_announced = false; ///< the manager could not be told
+    bool cleaned_up = false; ///< what the last generation removes is gone: paths, pid file
     frames down; ///< to the child
     frames up;
 
@@ -300,6 +304,7 @@ public:
         case move::host_serves:
             return ours && c == Child::state::committed;
         case move::announced:
+        case move::unannounced:
             return is.parent_alive && is.manager_asked;
         case move::drain_over:
             return is.parent_alive && !is.parent_reads_rest &&
@@ -386,6 +391,7 @@ public:
             parent_ends();
             break;
         case move::drain_over:
+            clean_up_after_parent(w);
             parent_ends();
             break;
         case move::host_ready:
@@ -401,6 +407,11 @@ public:
         case move::announced:
             is.manager_asked = false;
             parent(Parent::event::announced, w);
+            break;
+        case move::unannounced:
+            is.manager_asked = false;
+            is.not_announced = true;
+            parent(Parent::event::unannounced, w);
             break;
         case move::launch_ours:
             comes_to_life(program::ours);
@@ -508,6 +519,7 @@ public:
             child(Child::event::stop, w);
             break;
         case move::child_exits:
+            clean_up_after_child(w);
             child_ends();
             break;
         }
@@ -558,6 +570,9 @@ public:
             auto const kept = ours && (child_.may_accept() || (c == Child::state::starting && !is.committed));
             w.expect(!promised || prevented || kept, "an heir, or a child with a commit, takes over");
         }
+        auto const killed = is.parent_killed || is.child_killed;
+        if (!is.parent_alive && !is.child_alive && is.kind != program::other && !killed)
+            w.expect(is.cleaned_up, "the last generation leaves nothing behind");
         if (!is.parent_alive)
             return;
         switch (parent_.now()) {
@@ -704,6 +719,7 @@ private:
             break;
         case action::commit:
             w.expect(!is.committed && !is.to_commit, "a child is committed once");
+            w.expect(!is.not_announced, "a child that the manager was not told of gets no commit");
             w.expect(parent_.now() == Parent::state::committing, "a commit is sent when all was said to the manager");
             is.to_commit = true;
             break;
@@ -825,6 +841,24 @@ private:
     }
 
     void send_down(frame f, witness& w) { w.expect(is.down.push(f), room); }
+
+    void clean_up_after_parent(witness& w)
+    {
+        if (!parent_.ends_service())
+            return;
+        auto const goes_on = is.kind == program::ours && is.child_alive && child_.may_accept();
+        w.expect(!goes_on || is.to_forward || is.says_stopped, "a generation that serves on keeps its paths");
+        is.cleaned_up = true;
+    }
+
+    void clean_up_after_child(witness& w)
+    {
+        if (!is.accepted || child_.may_be_taken_back())
+            return;
+        w.expect(!is.parent_alive || !parent_.accepting() || is.says_stopped,
+                 "a generation that serves on keeps its paths");
+        is.cleaned_up = true;
+    }
 
     void parent_ends()
     {

@@ -107,6 +107,30 @@ RESTART_TEST(several_signals_for_each)
     BOOST_TEST(another.wait_for("leaving").text == "partially stopped by signal " + std::to_string(SIGWINCH));
 }
 
+// The child starts with its parent's upgrade signals blocked. One that has no use for them has them as any process has,
+// and none is left over from then.
+RESTART_TEST(upgrade_signals_that_the_child_does_not_name)
+{
+    service one{built, {.arguments = {"--upgrade-on", std::to_string(SIGWINCH)}}}; // which does nothing by default
+    one.run_next_script("words=()\nfor word in \"$@\"; do [[ $word = " + std::to_string(SIGWINCH) +
+                        " ]] && word=" + std::to_string(SIGUSR2) + "; words+=(\"$word\"); done\nexec \"$HOST\" \"${words[@]}\"");
+    auto const status = [](::pid_t pid, std::string const& name) {
+        std::ifstream file{"/proc/" + std::to_string(pid) + "/status"};
+        for (std::string line; std::getline(file, line);)
+            if (line.starts_with(name + ":"))
+                return std::stoull(line.substr(line.find('\t')), nullptr, 16);
+        return 0ULL;
+    };
+    interrupted upgrade{one, "begin"};
+    BOOST_TEST(status(upgrade.child, "SigBlk") == (1ULL << (SIGHUP - 1) | 1ULL << (SIGWINCH - 1)));
+    ::kill(upgrade.child, SIGWINCH);
+    upgrade.go_on();
+    BOOST_TEST(one.heard(upgrade.line()).starts_with("ok generation=1 "));
+    BOOST_TEST(wait_until([&] { return status(one.pid(), "SigBlk") == 0U; })); // Asio's are all blocked now and then
+    BOOST_TEST(status(one.pid(), "ShdPnd") == 0U);
+    one.stop();
+}
+
 RESTART_TEST(calls)
 {
     service one{built};
@@ -222,6 +246,31 @@ RESTART_TEST(stop_after_commit_is_forwarded)
         BOOST_TEST(one.steps("stopping").back().text == "stopped by the other generation");
         if (built.has_manager()) // it is the child whom the manager listens to
             BOOST_TEST(one.manager().heard("STOPPING=1", upgrade.child));
+    }
+}
+
+RESTART_TEST(a_partial_stop_after_commit_is_forwarded_as_one)
+{
+    for (bool const of_the_parent : {true, false}) {
+        service one{built};
+        interrupted upgrade{one, "may-accept"};
+        one.wait_for("committed");
+        ::kill(of_the_parent ? one.pid() : upgrade.child, SIGUSR1);
+        if (of_the_parent)
+            one.wait_for("stopping");
+        upgrade.go_on();
+        BOOST_TEST(gone(upgrade.child));
+        auto const line = upgrade.line();
+        check_over(one);
+        auto const stops = one.steps("stopping");
+        if (of_the_parent || line.starts_with("failed ")) { // else the child was faster to serve
+            BOOST_TEST(line == "failed phase=serving reason=\"stopped\"");
+            BOOST_TEST(stops.size() == 2U);
+        }
+        for (auto const& each : stops)
+            BOOST_TEST(each.text.starts_with("partially stopped by "), each.text);
+        if (built.has_manager())
+            BOOST_TEST(!one.manager().heard("STOPPING=1"));
     }
 }
 
@@ -755,6 +804,25 @@ RESTART_TEST(a_manager_that_does_not_confirm)
     auto const counts = load.stop();
     BOOST_TEST(counts.failed() == 0U, counts.text());
     one.manager().hold_barriers(false);
+    one.stop();
+}
+
+// One that knows nothing of the child would take the service for dead at the parent's end.
+RESTART_TEST(a_manager_that_cannot_be_told)
+{
+    if (!built.has_manager())
+        return;
+    service one{built};
+    auto const before = one.look();
+    std::filesystem::rename(one.path("notify"), one.path("notify.away"));
+    auto const line = one.upgrade();
+    BOOST_TEST(line == "failed phase=announcing reason=\"tell the service manager of the new main process: No such file or "
+                       "directory\"", line);
+    BOOST_TEST(one.steps("committed").empty());
+    one.check_unharmed(before);
+    std::filesystem::rename(one.path("notify.away"), one.path("notify"));
+    BOOST_TEST(one.upgrade().starts_with("ok generation=1 "));
+    one.check_succeeded(before);
     one.stop();
 }
 

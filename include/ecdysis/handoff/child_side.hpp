@@ -7,6 +7,7 @@
 #include <ecdysis/handoff/inheritance.hpp>
 #include <ecdysis/handoff/wire.hpp>
 #include <ecdysis/io/concept.hpp>
+#include <ecdysis/os/identity.hpp>
 #include <ecdysis/transport/concept.hpp>
 
 #include <poll.h>
@@ -15,6 +16,7 @@
 #include <algorithm>
 #include <chrono>
 #include <climits>
+#include <cstdint>
 #include <deque>
 #include <optional>
 #include <string>
@@ -70,6 +72,15 @@ public:
 
     [[nodiscard]] unsigned number() const noexcept { return number_; }
     [[nodiscard]] os::process_id parent() const noexcept { return parent_; }
+    /// The signals that this process was started with blocked.
+    [[nodiscard]] std::vector<int> blocked() const
+    {
+        std::vector<int> result;
+        for (int signal = 1; signal <= 64; ++signal)
+            if ((blocked_ >> (signal - 1) & 1U) != 0)
+                result.push_back(signal);
+        return result;
+    }
     [[nodiscard]] handoff::inheritance& inheritance() noexcept { return inheritance_; }
 
     [[nodiscard]] bool may_accept() const noexcept { return machine_.may_accept(); }
@@ -110,18 +121,38 @@ private:
             throw error{ec, "watch the parent, pid " + std::to_string(os::number(parent))};
         parent_ = parent;
 
-        auto const space = variable.find(' ');
-        auto const transport = variable.substr(0, space);
-        if (space == variable.npos || transport.empty())
+        // "<transport> <the parent's pid> <what the transport needs>"
+        std::string_view rest = variable;
+        auto const transport = rest.substr(0, rest.find(' '));
+        rest.remove_prefix(std::min(rest.size(), transport.size() + 1));
+        if (transport.empty())
             throw error{errc::handoff_variable, "read ECDYSIS_HANDOFF=\"" + variable + "\""};
         if (transport != transport_policy::name)
             throw error{errc::transport_mismatch, "take over by " + std::string{transport_policy::name} +
-                                                      " from a parent that hands over by " + transport};
-        end_ = generation_.policies.transport.adopt(std::string_view{variable}.substr(space + 1), ec);
+                                                      " from a parent that hands over by " + std::string{transport}};
+        auto const expected = os::take_number<std::uint32_t>(rest, ' ');
+        if (!expected)
+            throw error{errc::handoff_variable, "read ECDYSIS_HANDOFF=\"" + variable + "\""};
+        end_ = generation_.policies.transport.adopt(rest, ec);
         if (ec) {
             end_.reset();
             throw error{ec, "take over by ECDYSIS_HANDOFF=\"" + variable + "\""};
         }
+        check_parent(os::process_id{static_cast<::pid_t>(*expected)});
+    }
+
+    /// Before a single frame is read: a second process that inherited the handoff (a wrapper that forks) must not take
+    /// from the right one what is its own, the commit least of all. It asks, so that the parent hears that it is there.
+    void check_parent(os::process_id expected)
+    {
+        if (expected == parent_)
+            return;
+        send(more{os::this_process()});
+        error_code ec;
+        auto const alive = os::open_pidfd(expected, ec);
+        throw error{alive ? errc::wrong_parent : errc::parent_gone,
+                    "take over from pid " + std::to_string(os::number(expected)) + "; our parent process is pid " +
+                        std::to_string(os::number(parent_))};
     }
 
     // ---- the handoff, in line
@@ -176,7 +207,7 @@ private:
         case action::send_ready: return send(handoff::ready{inheritance_.claims()});
         case action::send_fail: return say_failed(words_);
         case action::send_serving: return send(handoff::serving{});
-        case action::send_stop: return send(handoff::stop{});
+        case action::send_stop: return send(handoff::stop{generation_.stops_partially()});
         case action::take_over: return generation_.take_over();
         case action::become_heir:
             generation_.tell(events::heir{parent_});
@@ -184,7 +215,7 @@ private:
         case action::give_up:
             give_up();
             return;
-        case action::stop: return generation_.stop_serving();
+        case action::stop: return generation_.stop_serving(partial_stop_);
         case action::read_rest: return read_rest();
         case action::close_handoff:
             frame_watch_ = {};
@@ -263,8 +294,10 @@ private:
             return said_hello_ ? occurrence::end : nonsense("end");
         if (std::holds_alternative<handoff::commit>(said))
             return occurrence::commit;
-        if (std::holds_alternative<handoff::stop>(said))
+        if (auto const* told = std::get_if<handoff::stop>(&said)) {
+            partial_stop_ = told->partial;
             return occurrence::stop_frame;
+        }
         if (std::holds_alternative<unknown>(said)) {
             // Of a later version. While it hands over, it awaits our asking all the same.
             if (machine_.now() == state::receiving)
@@ -284,15 +317,8 @@ private:
                                               ", this program version " + std::to_string(protocol_version));
             return occurrence::garbage;
         }
-        if (greeting.parent != parent_) {
-            error_code ec;
-            auto const alive = os::open_pidfd(greeting.parent, ec);
-            blame(ec ? errc::parent_gone : errc::wrong_parent,
-                  "take over from pid " + std::to_string(os::number(greeting.parent)) + "; our parent process is pid " +
-                      std::to_string(os::number(parent_)));
-            return occurrence::garbage;
-        }
         number_ = greeting.generation;
+        blocked_ = greeting.blocked;
         return occurrence::frame;
     }
 
@@ -349,6 +375,8 @@ private:
     os::process_id parent_ = os::process_id::none;
     os::owned_fd parent_fd_;
     unsigned number_ = 0;
+    std::uint64_t blocked_ = 0;
+    bool partial_stop_ = false; ///< what the parent was told is one
     handoff::inheritance inheritance_;
 
     bool received_ = false;

@@ -40,6 +40,7 @@ public:
         child_ended,   ///< the child's pidfd says so
         nothing_left,  ///< after `read_rest`: all that the ended child had sent was read
         announced,     ///< the manager has worked through what it was told
+        unannounced,   ///< the manager cannot be told
         commit_sent,
         commit_lost,   ///< the child cannot get the commit any more
         deadline,      ///< the armed time has passed
@@ -88,6 +89,10 @@ public:
     {
         return state_ != state::retired && state_ != state::stopped && !stop_;
     }
+
+    /// The service stops: no other generation goes on. A child that has its commit was told to stop too, and may be
+    /// stopped before it reads either; so what the last generation removes, both remove.
+    [[nodiscard]] constexpr bool ends_service() const noexcept { return state_ == state::stopped || stop_; }
 
     [[nodiscard]] constexpr actions on(event e) noexcept
     {
@@ -241,6 +246,8 @@ private:
                 return {};
             state_ = state::committing;
             return {action::arm_serving, action::commit};
+        case event::unannounced: // it would take the service for dead when this generation ends
+            return state_ == state::announcing ? end_child() : actions{};
         case event::commit_sent:
             state_ = state::committed;
             return {action::report_committed};

@@ -16,6 +16,7 @@
 #include <signal.h>
 
 #include <chrono>
+#include <cstdint>
 #include <deque>
 #include <memory>
 #include <optional>
@@ -109,6 +110,8 @@ public:
     {
         return attempt_ && attempt_->was_committed && machine_.now() != state::serving;
     }
+    /// The service stops, and with it a child that has its commit.
+    [[nodiscard]] bool ends_service() const noexcept { return machine_.ends_service(); }
     [[nodiscard]] io::clock::time_point last_ended() const noexcept { return last_ended_; }
 
     /// The watch on a retired generation's child, and on one that still ends, goes.
@@ -164,6 +167,8 @@ private:
         std::optional<transport::offer<end>> offer{};
         os::owned_fd barrier{};
         bool state_filled = false;
+        bool partial_stop = false; ///< what the child was told is one
+        bool was_announced = false; ///< to the manager, which may not have heard it yet
         bool was_committed = false;
 
         handle frame_watch{};
@@ -242,7 +247,7 @@ private:
         case action::refuse_not_serving: return refuse(errc::not_serving, "failed reason=\"not serving\"");
         case action::arm_ready:
             return arm(options.ready_timeout, errc::ready_timeout, "not ready within " + ms(options.ready_timeout));
-        case action::arm_barrier: return arm(options.barrier_timeout, {}, {});
+        case action::arm_barrier: return arm_barrier();
         case action::arm_serving:
             return arm(options.serving_timeout, errc::serving_timeout,
                        "the commit could not be sent within " + ms(options.serving_timeout));
@@ -296,7 +301,8 @@ private:
             if (!arguments.empty()) // a relative one would mean nothing there
                 arguments.front() = program_.path();
         }
-        auto const variable = "ECDYSIS_HANDOFF=" + std::string{transport_policy::name} + " " + attempt_->offer->text;
+        auto const variable = "ECDYSIS_HANDOFF=" + std::string{transport_policy::name} + " " +
+                              std::to_string(os::number(os::this_process())) + " " + attempt_->offer->text;
         launch::request const request{
             .program = program_.path(),
             .arguments = std::move(arguments),
@@ -357,7 +363,7 @@ private:
         std::size_t taken = 0;
         error_code ec;
         if (!attempt_->said_hello) {
-            next = hello{.generation = generation_.number() + 1, .parent = os::this_process()};
+            next = hello{.generation = generation_.number() + 1, .blocked = mask(generation_.options().upgrade_on)};
         } else if (attempt_->sent != bequest.records.size()) {
             auto packed = pack(std::span{bequest.records}.subspan(attempt_->sent), ec);
             next = std::move(packed.frame);
@@ -397,9 +403,10 @@ private:
         if (is_again(ec))
             return retry([this] { tell_main_pid(); });
         if (ec) {
-            generation_.warn("tell the service manager of the new main process: " + ec.message());
-            return feed(occurrence::announced);
+            fail_with("tell the service manager of the new main process: " + ec.message(), ec);
+            return feed(occurrence::unannounced);
         }
+        attempt_->was_announced = true;
         await_barrier();
     }
 
@@ -465,13 +472,13 @@ private:
     {
         if (machine_.now() == state::stopped)
             fail_with("stopped", errc::stopped);
-        generation_.begin_stop();
+        generation_.begin_stop(attempt_ && attempt_->partial_stop);
     }
 
     void forward_stop()
     {
         error_code ec;
-        send(handoff::stop{}, {}, ec);
+        send(handoff::stop{generation_.stops_partially()}, {}, ec);
         if (ec)
             generation_.warn("tell the child to stop: " + ec.message());
     }
@@ -540,7 +547,7 @@ private:
                 return occurrence::asked;
             fail_with("pid " + std::to_string(os::number(asks->sender)) + " answers instead of pid " +
                           std::to_string(os::number(attempt_->child.pid)) +
-                          ", which was started: started through a wrapper that forks; use exec in it",
+                          ", which was started: " + message(errc::wrong_parent),
                       errc::wrong_parent);
             return occurrence::garbage;
         }
@@ -560,8 +567,10 @@ private:
         }
         if (std::holds_alternative<handoff::serving>(said))
             return occurrence::serving;
-        if (std::holds_alternative<handoff::stop>(said))
+        if (auto const* told = std::get_if<handoff::stop>(&said)) {
+            attempt_->partial_stop = told->partial;
             return occurrence::child_stopped;
+        }
         if (std::holds_alternative<handoff::unknown>(said))
             return {}; // of a later version
         fail_with("the child sent a frame that only a parent sends", errc::corrupt_handoff);
@@ -722,6 +731,27 @@ private:
                 fail_with(reason, why);
             feed(occurrence::deadline);
         });
+    }
+
+    /// A manager that does not confirm is slow, and the upgrade goes on; one that could not even be written to knows
+    /// nothing of the child.
+    void arm_barrier()
+    {
+        auto const time = generation_.options().barrier_timeout;
+        attempt_->timer = generation_.policies.io.at(io::after(time), [this, time] {
+            if (!attempt_->was_announced)
+                fail_with("the service manager could not be told of the new main process within " + ms(time));
+            feed(attempt_->was_announced ? occurrence::deadline : occurrence::unannounced);
+        });
+    }
+
+    [[nodiscard]] static std::uint64_t mask(std::vector<int> const& signals) noexcept
+    {
+        std::uint64_t result = 0;
+        for (int const signal : signals)
+            if (signal >= 1 && signal <= 64)
+                result |= std::uint64_t{1} << (signal - 1);
+        return result;
     }
 
     Generation& generation_;

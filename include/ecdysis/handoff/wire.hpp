@@ -82,7 +82,7 @@ struct hello
 {
     std::uint16_t version = protocol_version;
     std::uint32_t generation = 0; ///< the child's own number
-    os::process_id parent = os::process_id::none;
+    std::uint64_t blocked = 0;    ///< the signals that were blocked for its start: bit 0 is signal 1
     friend bool operator==(hello const&, hello const&) = default;
 };
 
@@ -128,6 +128,7 @@ struct serving
 /// Whichever was told to stop after commit tells the other: the service stops.
 struct stop
 {
+    bool partial = false; ///< the service manager is told nothing
     friend bool operator==(stop const&, stop const&) = default;
 };
 
@@ -301,10 +302,10 @@ struct packed
             begin(4);
             out.put(static_cast<std::uint32_t>(os::number(it.sender)));
         } else if constexpr (std::same_as<type, hello>) {
-            begin(2 + 4 + 4);
+            begin(2 + 4 + 8);
             out.put(it.version);
             out.put(it.generation);
-            out.put(static_cast<std::uint32_t>(os::number(it.parent)));
+            out.put(it.blocked);
         } else if constexpr (std::same_as<type, descriptors>) {
             auto const fitting = count_fitting(it.records, ec);
             if (!ec && fitting != it.records.size())
@@ -343,6 +344,9 @@ struct packed
             auto const line = one_line(it.why);
             begin(2 + line.size());
             out.put(std::string_view{line});
+        } else if constexpr (std::same_as<type, stop>) {
+            begin(1);
+            out.put(static_cast<std::uint8_t>(it.partial));
         } else {
             static_assert(std::is_empty_v<type> || std::same_as<type, unknown>, "say how this frame looks on the wire");
             begin(0);
@@ -391,7 +395,7 @@ struct packed
             result.version = in.number<std::uint16_t>();
             if (result.version == protocol_version) {
                 result.generation = in.number<std::uint32_t>();
-                result.parent = in.process();
+                result.blocked = in.number<std::uint64_t>();
             }
         } else if constexpr (std::same_as<type, descriptors>) {
             result.records.reserve(head.descriptors); // at most max_frame_descriptors
@@ -417,6 +421,8 @@ struct packed
                 result.claimed[i] = (std::to_integer<unsigned>(bits[i / 8]) >> (i % 8) & 1U) != 0;
         } else if constexpr (std::same_as<type, fail>) {
             result.why = one_line(in.text(max_frame));
+        } else if constexpr (std::same_as<type, stop>) {
+            result.partial = in.number<std::uint8_t>() != 0;
         } else if constexpr (std::same_as<type, unknown>) {
             result.type = head.type;
         }

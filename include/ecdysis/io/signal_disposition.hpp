@@ -7,7 +7,9 @@
 
 #include <pthread.h>
 #include <signal.h>
+#include <time.h>
 
+#include <cerrno>
 #include <span>
 
 namespace ecdysis::io {
@@ -72,6 +74,17 @@ inline void unblock(std::span<int const> signals) noexcept
     for (int const signal : signals)
         ::sigaddset(&set, signal);
     ::pthread_sigmask(SIG_UNBLOCK, &set, nullptr);
+}
+
+/// Takes away those of `signals` that have come while they were blocked in this thread. Never waits.
+inline void discard(std::span<int const> signals) noexcept
+{
+    ::sigset_t set;
+    ::sigemptyset(&set);
+    for (int const signal : signals)
+        ::sigaddset(&set, signal);
+    ::timespec const at_once{};
+    while (::sigtimedwait(&set, nullptr, &at_once) > 0 || errno == EINTR) {}
 }
 
 } // namespace ecdysis::io

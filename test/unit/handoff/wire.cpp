@@ -71,7 +71,7 @@ std::vector<bool> some_bits(std::size_t count)
 std::vector<frame> every_frame()
 {
     return {more{os::process_id{4711}},
-            hello{.generation = 3, .parent = os::process_id{1 << 22}},
+            hello{.generation = 3, .blocked = 1ULL << 63 | 1},
             descriptors{},
             descriptors{{some_record(0), some_record(65535), record{}}},
             end{},
@@ -84,6 +84,7 @@ std::vector<frame> every_frame()
             commit{},
             serving{},
             stop{},
+            stop{true},
             unknown{4242}};
 }
 
@@ -121,7 +122,7 @@ BOOST_AUTO_TEST_CASE(the_bytes_are_those_of_version_1)
         BOOST_TEST(bytes == expected, boost::test_tools::per_element());
     };
     is(more{os::process_id{258}}, {12, 0, 0, 0, 1, 0, 0, 0, 2, 1, 0, 0});
-    is(hello{.generation = 7, .parent = os::process_id{258}}, {18, 0, 0, 0, 2, 0, 0, 0, 1, 0, 7, 0, 0, 0, 2, 1, 0, 0});
+    is(hello{.generation = 7, .blocked = 513}, {22, 0, 0, 0, 2, 0, 0, 0, 1, 0, 7, 0, 0, 0, 1, 2, 0, 0, 0, 0, 0, 0});
     is(descriptors{{{.kind = descriptor_kind::datagram, .index = 5, .name = "n", .bytes = "ab", .device = 3, .inode = 4, .flags = 1}}},
        {37, 0, 0, 0, 3, 0, 1, 0, 27, 0, 2, 1, 5, 0, 3, 0, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 1, 0, 'n', 2, 0, 'a', 'b'});
     is(end{}, {8, 0, 0, 0, 4, 0, 0, 0});
@@ -129,7 +130,8 @@ BOOST_AUTO_TEST_CASE(the_bytes_are_those_of_version_1)
     is(fail{"no"}, {12, 0, 0, 0, 6, 0, 0, 0, 2, 0, 'n', 'o'});
     is(commit{}, {8, 0, 0, 0, 7, 0, 0, 0});
     is(serving{}, {8, 0, 0, 0, 8, 0, 0, 0});
-    is(stop{}, {8, 0, 0, 0, 9, 0, 0, 0});
+    is(stop{}, {9, 0, 0, 0, 9, 0, 0, 0, 0});
+    is(stop{true}, {9, 0, 0, 0, 9, 0, 0, 0, 1});
 }
 
 BOOST_AUTO_TEST_CASE(what_a_later_version_appends_is_skipped)
@@ -162,7 +164,7 @@ BOOST_AUTO_TEST_CASE(hello_of_any_other_version_tells_the_version)
 {
     for (auto const version : std::initializer_list<std::uint16_t>{0, 2, 65535}) {
         frame const expected = hello{.version = version};
-        auto bytes = bytes_of(hello{.version = version, .generation = 5, .parent = os::process_id{9}});
+        auto bytes = bytes_of(hello{.version = version, .generation = 5, .blocked = 9});
         BOOST_TEST((decoded(bytes) == expected));
         BOOST_TEST((decoded(with_more_payload(bytes)) == expected));
         bytes.resize(header_size + 2);

@@ -150,7 +150,7 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(frames_go_both_ways, T, transports)
     static_assert(!std::is_copy_constructible_v<typename T::end>);
     conversation<T> talk;
     handoff::frame const asks = handoff::more{os::this_process()};
-    handoff::frame const answers = handoff::hello{.generation = 1, .parent = os::this_process()};
+    handoff::frame const answers = handoff::hello{.generation = 1, .blocked = 1};
 
     BOOST_TEST(!readable(talk.parent.fd()));
     talk.send(talk.child, asks);
