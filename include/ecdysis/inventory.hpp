@@ -3,8 +3,8 @@
 #define ECDYSIS_INVENTORY_HPP
 
 #include <ecdysis/drain.hpp>
+#include <ecdysis/handoff/bequest.hpp>
 #include <ecdysis/handoff/inheritance.hpp>
-#include <ecdysis/handoff/parent_side.hpp>
 #include <ecdysis/handoff/wire.hpp>
 #include <ecdysis/listener.hpp>
 #include <ecdysis/state.hpp>

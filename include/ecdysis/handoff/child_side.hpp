@@ -4,7 +4,9 @@
 
 #include <ecdysis/event.hpp>
 #include <ecdysis/handoff/child.hpp>
+#include <ecdysis/handoff/event_queue.hpp>
 #include <ecdysis/handoff/inheritance.hpp>
+#include <ecdysis/handoff/link.hpp>
 #include <ecdysis/handoff/wire.hpp>
 #include <ecdysis/io/concept.hpp>
 #include <ecdysis/os/identity.hpp>
@@ -17,7 +19,6 @@
 #include <chrono>
 #include <climits>
 #include <cstdint>
-#include <deque>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -44,7 +45,6 @@ template <class Generation>
 class child_side
 {
     using transport_policy = typename Generation::transport_policy;
-    using end = typename transport_policy::end;
     using handle = typename Generation::io_policy::handle;
     using state = child::state;
     using occurrence = child::event; // "event" is what an observer is told
@@ -95,7 +95,7 @@ public:
         auto& io = generation_.policies.io;
         parent_watch_ = io.watch(parent_fd_, [this] { parent_ended(); }, ec);
         if (!ec)
-            frame_watch_ = io.watch(end_->fd(), [this] { read_some(); }, ec);
+            frame_watch_ = io.watch(link_->fd(), [this] { read_some(); }, ec);
     }
 
     void ready() { feed(occurrence::host_ready); }
@@ -133,11 +133,10 @@ private:
         auto const expected = os::take_number<std::uint32_t>(rest, ' ');
         if (!expected)
             throw error{errc::handoff_variable, "read ECDYSIS_HANDOFF=\"" + variable + "\""};
-        end_ = generation_.policies.transport.adopt(rest, ec);
-        if (ec) {
-            end_.reset();
+        auto end = generation_.policies.transport.adopt(rest, ec);
+        if (ec)
             throw error{ec, "take over by ECDYSIS_HANDOFF=\"" + variable + "\""};
-        }
+        link_.emplace(std::move(end));
         check_parent(os::process_id{static_cast<::pid_t>(*expected)});
     }
 
@@ -162,20 +161,20 @@ private:
         auto const deadline = io::after(generation_.options().handoff_timeout);
         feed(occurrence::began);
         while (machine_.now() == state::receiving) {
-            ::pollfd ready[] = {{end_->fd().get(), POLLIN, 0}, {parent_fd_.get(), POLLIN, 0}};
+            ::pollfd ready[] = {{link_->fd().get(), POLLIN, 0}, {parent_fd_.get(), POLLIN, 0}};
             auto const left = std::chrono::ceil<std::chrono::milliseconds>(deadline - io::clock::now()).count();
-            // A deadline that is near is asked again: EINTR starts the wait anew with what is left.
-            int const count = ::poll(ready, 2, static_cast<int>(std::clamp<decltype(left)>(left, 0, INT_MAX)));
-            if (count < 0 && errno != EINTR)
-                throw error{os::last_error(), "wait for the handoff"};
-            if (count == 0) {
+            if (left <= 0) { // also where a parent floods
                 blame(errc::handoff_timeout, "receive the handoff from pid " + std::to_string(os::number(parent_)));
                 feed(occurrence::deadline);
-            } else if (count > 0 && ready[0].revents != 0) {
-                read_one([this](occurrence what) { feed(what); });
-            } else if (count > 0) {
-                feed(occurrence::parent_ended);
+                continue;
             }
+            int const count = ::poll(ready, 2, static_cast<int>(std::min<decltype(left)>(left, INT_MAX)));
+            if (count < 0 && errno != EINTR)
+                throw error{os::last_error(), "wait for the handoff"};
+            if (count > 0 && ready[0].revents != 0)
+                read_one([this](occurrence what) { feed(what); });
+            else if (count > 0)
+                feed(occurrence::parent_ended);
         }
         if (machine_.now() == state::given_up) {
             blame(errc::parent_gone, "receive the handoff from pid " + std::to_string(os::number(parent_)));
@@ -187,17 +186,10 @@ private:
 
     void feed(occurrence what)
     {
-        pending_.push_back(what);
-        if (feeding_)
-            return;
-        feeding_ = true;
-        while (!pending_.empty()) {
-            auto const next = pending_.front();
-            pending_.pop_front();
+        events_.feed(what, [this](occurrence next) {
             for (auto const todo : machine_.on(next))
                 perform(todo);
-        }
-        feeding_ = false;
+        });
     }
 
     void perform(action todo)
@@ -220,7 +212,7 @@ private:
         case action::close_handoff:
             frame_watch_ = {};
             parent_watch_ = {};
-            end_.reset();
+            link_.reset();
             parent_fd_.reset();
             return;
         }
@@ -234,7 +226,7 @@ private:
 
     void read_some()
     {
-        for (int i = 0; i != 16 && end_; ++i)
+        for (int i = 0; i != 16 && link_; ++i)
             if (!read_one([this](occurrence what) { feed(what); }))
                 return;
     }
@@ -242,41 +234,41 @@ private:
     /// Called while an event is worked off: what is read queues behind it.
     void read_rest()
     {
-        for (int i = 0; i != 256 && end_; ++i)
-            if (!read_one([this](occurrence what) { pending_.push_back(what); }))
+        for (int i = 0; i != 256 && link_; ++i)
+            if (!read_one([this](occurrence what) { events_.add(what); }))
                 break;
         frame_watch_ = {};
-        pending_.push_back(occurrence::nothing_left);
+        events_.add(occurrence::nothing_left);
     }
 
+    /// Whether there may be more to read.
     template <class Tell>
     bool read_one(Tell&& tell)
     {
-        std::array<std::byte, max_frame> buffer;
+        frame said;
         std::vector<os::owned_fd> fds;
         error_code ec;
-        auto const got = end_->receive(buffer, fds, ec);
-        if (!ec && got.what == transport::received::kind::again)
-            return false;
-        if (!ec && got.what == transport::received::kind::closed) {
+        switch (auto const what = link_->receive(said, fds, ec)) {
+        case heard::nothing: return false;
+        case heard::frame:
+            if (auto const meaning = interpret(said, fds))
+                tell(*meaning);
+            return true;
+        case heard::closed:
             frame_watch_ = {};
             if (machine_.now() == state::receiving)
                 blame(errc::handoff_closed, "receive the handoff from pid " + std::to_string(os::number(parent_)));
             tell(occurrence::closed);
             return false;
-        }
-        frame said;
-        if (!ec)
-            said = decode(std::span{buffer}.first(got.size), ec);
-        if (ec) {
+        case heard::garbage:
+        case heard::broken:
             blame(ec, "read the handoff");
-            frame_watch_ = {};
+            if (what == heard::broken)
+                frame_watch_ = {};
             tell(occurrence::garbage);
-            return false;
+            return what == heard::garbage;
         }
-        if (auto const meaning = interpret(said, fds))
-            tell(*meaning);
-        return true;
+        return false;
     }
 
     [[nodiscard]] std::optional<occurrence> interpret(frame& said, std::vector<os::owned_fd>& fds)
@@ -343,12 +335,10 @@ private:
     // by its pidfd, so an error is not looked at here.
     void send(frame const& what)
     {
-        if (!end_)
+        if (!link_)
             return;
         error_code ec;
-        auto const bytes = encode(what, ec);
-        if (!ec)
-            end_->send(bytes.bytes(), {}, ec);
+        link_->send(what, ec);
         if (ec && ec != boost::system::errc::broken_pipe && ec != boost::system::errc::connection_reset)
             generation_.warn("speak to the parent: " + ec.message());
     }
@@ -371,7 +361,7 @@ private:
 
     Generation& generation_;
     child machine_;
-    std::optional<end> end_;
+    std::optional<link<typename transport_policy::end>> link_;
     os::process_id parent_ = os::process_id::none;
     os::owned_fd parent_fd_;
     unsigned number_ = 0;
@@ -386,8 +376,7 @@ private:
     error_code why_;
     std::string blame_;
 
-    std::deque<occurrence> pending_;
-    bool feeding_ = false;
+    event_queue<occurrence> events_;
     handle frame_watch_;
     handle parent_watch_;
 };

@@ -4,6 +4,8 @@
 
 #include <ecdysis/control.hpp>
 #include <ecdysis/event.hpp>
+#include <ecdysis/handoff/attempt.hpp>
+#include <ecdysis/handoff/event_queue.hpp>
 #include <ecdysis/handoff/parent.hpp>
 #include <ecdysis/handoff/wire.hpp>
 #include <ecdysis/io/concept.hpp>
@@ -13,43 +15,18 @@
 #include <ecdysis/os/descriptor_limit.hpp>
 #include <ecdysis/transport/concept.hpp>
 
+#include <poll.h>
 #include <signal.h>
 
 #include <chrono>
 #include <cstdint>
-#include <deque>
-#include <memory>
 #include <optional>
-#include <poll.h>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
 
 namespace ecdysis::handoff {
-
-/// What is handed over, as it is when the upgrade starts. Shares ownership, so that the numbers stay what they are
-/// until the upgrade has ended.
-struct bequest
-{
-    std::vector<record> records;
-    std::vector<os::borrowed_fd> fds;
-    std::vector<std::shared_ptr<void const>> keep;
-
-    void reserve(std::size_t count)
-    {
-        records.reserve(count);
-        fds.reserve(count);
-        keep.reserve(count);
-    }
-
-    void add(record what, os::borrowed_fd fd, std::shared_ptr<void const> owner = {})
-    {
-        records.push_back(std::move(what));
-        fds.push_back(fd);
-        if (owner)
-            keep.push_back(std::move(owner));
-    }
-};
 
 /// Drives the parent's machine: results of the policies become its events, its actions calls of the policies.
 /// Everything runs with the lock of the io policy held.
@@ -60,8 +37,7 @@ class parent_side
 {
     using io_policy = typename Generation::io_policy;
     using transport_policy = typename Generation::transport_policy;
-    using end = typename transport_policy::end;
-    using handle = typename io_policy::handle;
+    using attempt = handoff::attempt<typename io_policy::handle, typename transport_policy::end>;
     using state = parent::state;
     using occurrence = parent::event; // "event" is what an observer is told
     using action = parent::action;
@@ -143,73 +119,33 @@ public:
     }
 
 private:
-    /// One upgrade, from its trigger to its end.
-    struct attempt
-    {
-        trigger by;
-        requester who;
-        io::clock::time_point began = io::clock::now();
-        phase during = phase::launching; ///< where it was when it began to fail
-        std::string reason{};            ///< why it fails, if not by the child's own end
-        error_code why = errc::child_failed;
-        std::string words{};             ///< what the child said of its failure
-        os::exit_status status{};
-        bool child_was_killed = false;
-        bool child_was_reaped = false;
-
-        handoff::bequest bequest{};
-        std::size_t sent = 0; ///< of its records
-        bool said_hello = false;
-        std::vector<bool> claims{};
-        os::owned_fd channel{};
-
-        launch::process child{};
-        std::optional<transport::offer<end>> offer{};
-        os::owned_fd barrier{};
-        bool state_filled = false;
-        bool partial_stop = false; ///< what the child was told is one
-        bool was_announced = false; ///< to the manager, which may not have heard it yet
-        bool was_committed = false;
-
-        handle frame_watch{};
-        handle child_watch{};
-        handle barrier_watch{};
-        handle timer{};
-        handle retry{};
-    };
-
     struct asked
     {
         trigger by{};
         requester who{};
     };
 
-    // An action may give the next event at once (a launch that fails): events queue, and are worked off in order.
     void feed(occurrence what)
     {
-        pending_.push_back(what);
-        if (feeding_)
-            return;
-        feeding_ = true;
-        while (!pending_.empty()) {
-            auto const next = pending_.front();
-            pending_.pop_front();
-            if (attempt_ && machine_.upgrading() && machine_.now() != state::ending)
-                attempt_->during = during();
-            auto const before = machine_.now();
-            auto const actions = machine_.on(next);
-            if (attempt_ && machine_.now() != before) { // what was waited for or tried again belonged to that state
-                attempt_->retry = {};
-                attempt_->barrier_watch = {};
-            }
-            for (auto const todo : actions)
-                perform(todo);
-            if (attempt_ && machine_.now() == state::serving) {
-                last_ended_ = io::clock::now();
-                attempt_.reset();
-            }
+        events_.feed(what, [this](occurrence next) { work_off(next); });
+    }
+
+    void work_off(occurrence what)
+    {
+        if (attempt_ && machine_.upgrading() && machine_.now() != state::ending)
+            attempt_->during = during();
+        auto const before = machine_.now();
+        auto const actions = machine_.on(what);
+        if (attempt_ && machine_.now() != before) { // what was waited for or tried again belonged to that state
+            attempt_->retry = {};
+            attempt_->barrier_watch = {};
         }
-        feeding_ = false;
+        for (auto const todo : actions)
+            perform(todo);
+        if (attempt_ && machine_.now() == state::serving) {
+            last_ended_ = io::clock::now();
+            attempt_.reset();
+        }
     }
 
     void perform(action todo)
@@ -277,11 +213,12 @@ private:
                 return launch_failed(ec, "hand over " + std::to_string(attempt_->bequest.fds.size()) +
                                              " descriptors: " + ec.message());
             what = std::string{"make the "} + std::string{transport_policy::name};
-            attempt_->offer = generation_.policies.transport.make(attempt_->bequest.fds, ec);
+            auto offer = generation_.policies.transport.make(attempt_->bequest.fds, ec);
             if (!ec) {
                 what = "start " + program_.path();
-                start();
-                return;
+                attempt_->link.emplace(std::move(offer.ours));
+                attempt_->theirs = std::move(offer.theirs);
+                return start(offer.text, offer.inherited);
             }
         } catch (error const& e) {
             return launch_failed(e.code(), e.what());
@@ -291,7 +228,7 @@ private:
         launch_failed(ec, what + ": " + ec.message());
     }
 
-    void start()
+    void start(std::string const& text, std::span<os::borrowed_fd const> inherited)
     {
         bool gone = false;
         auto const directory = program_.directory_or_root(gone);
@@ -302,18 +239,17 @@ private:
                 arguments.front() = program_.path();
         }
         auto const variable = "ECDYSIS_HANDOFF=" + std::string{transport_policy::name} + " " +
-                              std::to_string(os::number(os::this_process())) + " " + attempt_->offer->text;
+                              std::to_string(os::number(os::this_process())) + " " + text;
         launch::request const request{
             .program = program_.path(),
             .arguments = std::move(arguments),
             .environment = launch::program::child_environment(variable),
             .directory = directory,
-            .inherited = attempt_->offer->inherited,
+            .inherited = inherited,
             .blocked = generation_.options().upgrade_on,
         };
         generation_.policies.launch.start(request, [this](error_code ec, launch::process child) {
-            if (attempt_->offer)
-                attempt_->offer->theirs.clear();
+            attempt_->theirs.clear();
             if (ec)
                 return launch_failed(ec, "start " + program_.path() + ": " + ec.message());
             launched(std::move(child));
@@ -337,7 +273,7 @@ private:
         watch_child(ec);
         if (!ec)
             attempt_->frame_watch =
-                generation_.policies.io.watch(attempt_->offer->ours.fd(), [this] { read_some(); }, ec);
+                generation_.policies.io.watch(attempt_->link->fd(), [this] { read_some(); }, ec);
         if (ec) {
             fail_with("watch the child: " + ec.message(), ec);
             feed(occurrence::garbage);
@@ -370,7 +306,7 @@ private:
             taken = packed.taken;
         }
         if (!ec)
-            send(next, std::span{bequest.fds}.subspan(attempt_->sent, taken), ec);
+            attempt_->link->send(next, std::span{bequest.fds}.subspan(attempt_->sent, taken), ec);
         if (is_again(ec))
             return retry([this] { send_next(); });
         if (ec) {
@@ -450,7 +386,7 @@ private:
     void send_commit()
     {
         error_code ec;
-        send(handoff::commit{}, {}, ec);
+        attempt_->link->send(handoff::commit{}, ec);
         if (is_again(ec))
             return retry([this] { send_commit(); });
         if (ec) {
@@ -462,10 +398,7 @@ private:
         }
         attempt_->was_committed = true;
         // Before all that waits to be worked off: from now on the child may accept, so no stop may end it.
-        if (feeding_)
-            pending_.push_front(occurrence::commit_sent);
-        else
-            feed(occurrence::commit_sent);
+        events_.feed_first(occurrence::commit_sent, [this](occurrence next) { work_off(next); });
     }
 
     void begin_stop()
@@ -478,7 +411,7 @@ private:
     void forward_stop()
     {
         error_code ec;
-        send(handoff::stop{generation_.stops_partially()}, {}, ec);
+        attempt_->link->send(handoff::stop{generation_.stops_partially()}, ec);
         if (ec)
             generation_.warn("tell the child to stop: " + ec.message());
     }
@@ -488,7 +421,7 @@ private:
     void read_some()
     {
         // Bounded, so that a child which floods does not keep the host from its work.
-        for (int i = 0; i != 16 && attempt_ && attempt_->offer; ++i)
+        for (int i = 0; i != 16 && attempt_ && attempt_->link; ++i)
             if (!read_one([this](occurrence what) { feed(what); }))
                 return;
     }
@@ -498,46 +431,41 @@ private:
     {
         attempt_->child_watch = {};
         // An ended child sends no more, but a process that it left behind may hold its end and write on.
-        for (int i = 0; i != 256 && attempt_->offer; ++i)
-            if (!read_one([this](occurrence what) { pending_.push_back(what); }))
+        for (int i = 0; i != 256 && attempt_->link; ++i)
+            if (!read_one([this](occurrence what) { events_.add(what); }))
                 break;
         attempt_->frame_watch = {};
-        pending_.push_back(occurrence::nothing_left);
+        events_.add(occurrence::nothing_left);
     }
 
     /// Whether there may be more to read.
     template <class Tell>
     bool read_one(Tell&& tell)
     {
-        std::array<std::byte, max_frame> buffer;
+        frame said;
         std::vector<os::owned_fd> unasked; // a child hands nothing over: closed here
         error_code ec;
-        auto const got = attempt_->offer->ours.receive(buffer, unasked, ec);
-        if (ec) {
-            fail_with("what the child said makes no sense: " + ec.message(), ec);
-            attempt_->frame_watch = {};
-            tell(occurrence::garbage);
-            return false;
-        }
-        switch (got.what) {
-        case transport::received::kind::again: return false;
-        case transport::received::kind::closed:
+        switch (auto const what = attempt_->link->receive(said, unasked, ec)) {
+        case heard::nothing: return false;
+        case heard::frame:
+            if (auto const meaning = interpret(said))
+                tell(*meaning);
+            return true;
+        case heard::closed:
             attempt_->frame_watch = {};
             if (!attempt_->was_committed)
                 fail_with("closed the handoff, and did not end", errc::child_closed);
             tell(occurrence::closed);
             return false;
-        case transport::received::kind::frame: break;
-        }
-        auto const said = decode(std::span{buffer}.first(got.size), ec);
-        if (ec) {
+        case heard::garbage:
+        case heard::broken:
             fail_with("what the child said makes no sense: " + ec.message(), ec);
+            if (what == heard::broken)
+                attempt_->frame_watch = {};
             tell(occurrence::garbage);
-            return true;
+            return what == heard::garbage;
         }
-        if (auto const meaning = interpret(said))
-            tell(*meaning);
-        return true;
+        return false;
     }
 
     [[nodiscard]] std::optional<occurrence> interpret(frame const& said)
@@ -612,7 +540,8 @@ private:
         attempt_->frame_watch = {};
         attempt_->barrier_watch = {};
         attempt_->retry = {};
-        attempt_->offer.reset();
+        attempt_->link.reset();
+        attempt_->theirs.clear();
         attempt_->bequest.keep.clear();
     }
 
@@ -631,31 +560,27 @@ private:
             generation_.take_pid_file_back();
         if (machine_.now() == state::serving) // not when a stop came meanwhile
             generation_.notify_manager(
-                {.what = notify::step::kind::failed, .status = "upgrade failed: " + failure_text()});
+                {.what = notify::step::kind::failed, .status = "upgrade failed: " + attempt_->failure()});
     }
 
     // ---- words
 
     void report_committed()
     {
-        generation_.tell(events::committed{attempt_->child.pid, io::clock::now() - attempt_->began});
+        generation_.tell(events::committed{attempt_->child.pid, attempt_->since_trigger()});
     }
 
     void report_ok()
     {
-        auto const took = io::clock::now() - attempt_->began;
-        auto const us = std::chrono::duration_cast<std::chrono::microseconds>(took).count();
-        generation_.tell(events::upgraded{attempt_->child.pid, took});
-        attempt_->who.answer("ok generation=" + std::to_string(generation_.number() + 1) +
-                             " pid=" + std::to_string(os::number(attempt_->child.pid)) + " took_ms=" +
-                             std::to_string(us / 1000) + "." + std::to_string(us / 100 % 10));
+        generation_.tell(events::upgraded{attempt_->child.pid, attempt_->since_trigger()});
+        attempt_->who.answer(attempt_->ok_line(generation_.number() + 1));
     }
 
     void report_failed()
     {
-        auto const text = failure_text();
+        auto const text = attempt_->failure();
         generation_.tell(events::upgrade_failed{attempt_->during, attempt_->why, text});
-        attempt_->who.answer(failed_line(attempt_->during, text));
+        attempt_->who.answer(attempt::failed_line(attempt_->during, text));
     }
 
     void report_serving_late()
@@ -664,7 +589,7 @@ private:
                           "; both generations accept";
         attempt_->why = errc::serving_timeout;
         generation_.tell(events::upgrade_failed{phase::serving, attempt_->why, text});
-        attempt_->who.answer(failed_line(phase::serving, text));
+        attempt_->who.answer(attempt::failed_line(phase::serving, text));
     }
 
     void refuse(errc why, std::string const& line)
@@ -673,43 +598,15 @@ private:
         asking_.who.answer(line);
     }
 
-    [[nodiscard]] static std::string failed_line(phase during, std::string text)
-    {
-        std::ranges::replace(text, '"', '\'');
-        std::string where = name(during);
-        std::ranges::replace(where, ' ', '-');
-        return "failed phase=" + where + " reason=\"" + one_line(text) + "\"";
-    }
-
-    /// The first cause is the one to tell.
     void fail_with(std::string reason, error_code why = errc::child_failed)
     {
-        if (!attempt_ || !attempt_->reason.empty())
-            return;
-        attempt_->reason = std::move(reason);
-        attempt_->why = why;
-    }
-
-    [[nodiscard]] std::string failure_text() const
-    {
-        auto const& it = *attempt_;
-        auto const words = it.words.empty() ? std::string{} : ": " + it.words;
-        // An end of the child's own says more than what we noticed of it on the way.
-        if ((it.child_was_reaped && !it.child_was_killed) || it.reason.empty())
-            return it.status.text() + words;
-        return it.reason + words;
+        if (attempt_)
+            attempt_->fail_with(std::move(reason), why);
     }
 
     [[nodiscard]] static std::string ms(std::chrono::milliseconds time) { return std::to_string(time.count()) + " ms"; }
 
     // ---- means
-
-    void send(frame const& what, std::span<os::borrowed_fd const> fds, error_code& ec)
-    {
-        auto const bytes = encode(what, ec);
-        if (!ec)
-            attempt_->offer->ours.send(bytes.bytes(), fds, ec);
-    }
 
     [[nodiscard]] static bool is_again(error_code const& ec) noexcept
     {
@@ -759,8 +656,7 @@ private:
     parent machine_;
     std::optional<attempt> attempt_;
     asked asking_; ///< the upgrade event's, while it is fed
-    std::deque<occurrence> pending_;
-    bool feeding_ = false;
+    event_queue<occurrence> events_;
     io::clock::time_point last_ended_{};
 };
 
