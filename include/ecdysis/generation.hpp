@@ -56,6 +56,7 @@ class generation
 {
 public:
     using io_policy = Io;
+    using notify_policy = Notify;
     using transport_policy = Transport;
     using handle = typename Io::handle;
 

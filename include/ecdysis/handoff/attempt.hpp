@@ -5,6 +5,7 @@
 #include <ecdysis/control.hpp>
 #include <ecdysis/error.hpp>
 #include <ecdysis/event.hpp>
+#include <ecdysis/handoff/announcement.hpp>
 #include <ecdysis/handoff/bequest.hpp>
 #include <ecdysis/handoff/link.hpp>
 #include <ecdysis/io/concept.hpp>
@@ -23,9 +24,11 @@
 namespace ecdysis::handoff {
 
 /// One upgrade of the parent's, from its trigger to its end: what it holds, how far it is, and the words for it.
-template <class Handle, class End>
+template <class Io, class Notify, class End>
 struct attempt
 {
+    using handle = typename Io::handle;
+
     trigger by{};
     requester who{};
     io::clock::time_point began = io::clock::now();
@@ -46,17 +49,15 @@ struct attempt
     launch::process child{};
     std::vector<os::owned_fd> theirs{}; ///< the child's side, until it was started
     std::optional<handoff::link<End>> link{};
-    os::owned_fd barrier{};
+    std::optional<handoff::announcement<Io, Notify>> announcement{};
     bool state_filled = false;
-    bool partial_stop = false;  ///< what the child was told is one
-    bool was_announced = false; ///< to the manager, which may not have heard it yet
+    bool partial_stop = false; ///< what the child was told is one
     bool was_committed = false;
 
-    Handle frame_watch{};
-    Handle child_watch{};
-    Handle barrier_watch{};
-    Handle timer{};
-    Handle retry{};
+    handle frame_watch{};
+    handle child_watch{};
+    handle timer{};
+    handle retry{};
 
     /// The first cause is the one to tell.
     void fail_with(std::string cause, error_code code)

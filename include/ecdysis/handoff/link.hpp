@@ -7,12 +7,21 @@
 #include <ecdysis/transport/concept.hpp>
 
 #include <array>
+#include <chrono>
 #include <cstddef>
 #include <span>
 #include <utility>
 #include <vector>
 
 namespace ecdysis::handoff {
+
+/// A send that finds no room is tried again after this: no descriptor tells when there is some (unix(7), ETOOMANYREFS).
+inline constexpr std::chrono::milliseconds retry_pause{2};
+
+[[nodiscard]] inline bool is_again(error_code const& ec) noexcept
+{
+    return ec == boost::system::errc::resource_unavailable_try_again;
+}
 
 /// What one look at a link gave.
 enum class heard {

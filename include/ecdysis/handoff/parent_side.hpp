@@ -37,7 +37,7 @@ class parent_side
 {
     using io_policy = typename Generation::io_policy;
     using transport_policy = typename Generation::transport_policy;
-    using attempt = handoff::attempt<typename io_policy::handle, typename transport_policy::end>;
+    using attempt = handoff::attempt<io_policy, typename Generation::notify_policy, typename transport_policy::end>;
     using state = parent::state;
     using occurrence = parent::event; // "event" is what an observer is told
     using action = parent::action;
@@ -138,7 +138,7 @@ private:
         auto const actions = machine_.on(what);
         if (attempt_ && machine_.now() != before) { // what was waited for or tried again belonged to that state
             attempt_->retry = {};
-            attempt_->barrier_watch = {};
+            attempt_->announcement.reset();
         }
         for (auto const todo : actions)
             perform(todo);
@@ -196,7 +196,9 @@ private:
 
     void begin()
     {
-        attempt_.emplace(attempt{.by = asking_.by, .who = std::move(asking_.who)});
+        attempt_.emplace();
+        attempt_->by = asking_.by;
+        attempt_->who = std::move(asking_.who);
         generation_.tell(events::upgrade_requested{attempt_->by});
         generation_.notify_manager({.what = notify::step::kind::reloading, .status = "upgrading"});
     }
@@ -327,45 +329,16 @@ private:
     void announce()
     {
         generation_.tell(events::child_ready{attempt_->child.pid});
-        tell_main_pid();
-    }
-
-    void tell_main_pid()
-    {
         auto const status = "generation " + std::to_string(generation_.number() + 1) + " serving";
-        error_code ec;
-        generation_.policies.notify.send(
-            {.what = notify::step::kind::handing_over, .status = status, .child = attempt_->child.pid}, ec);
-        if (is_again(ec))
-            return retry([this] { tell_main_pid(); });
-        if (ec) {
-            fail_with("tell the service manager of the new main process: " + ec.message(), ec);
-            return feed(occurrence::unannounced);
-        }
-        attempt_->was_announced = true;
-        await_barrier();
-    }
-
-    void await_barrier()
-    {
-        error_code ec;
-        attempt_->barrier = generation_.policies.notify.barrier(ec);
-        if (is_again(ec))
-            return retry([this] { await_barrier(); });
-        if (!ec && attempt_->barrier)
-            attempt_->barrier_watch = generation_.policies.io.watch(
-                attempt_->barrier, [this] { announced(); }, ec);
-        if (ec)
-            generation_.warn("wait for the service manager: " + ec.message());
-        if (ec || !attempt_->barrier)
-            feed(occurrence::announced);
-    }
-
-    void announced()
-    {
-        attempt_->barrier_watch = {};
-        attempt_->barrier.reset();
-        feed(occurrence::announced);
+        auto const done = [this](error_code told, error_code heard) {
+            if (told)
+                fail_with("tell the service manager of the new main process: " + told.message(), told);
+            if (heard)
+                generation_.warn("wait for the service manager: " + heard.message());
+            feed(told ? occurrence::unannounced : occurrence::announced);
+        };
+        auto& policies = generation_.policies;
+        attempt_->announcement.emplace(policies.io, policies.notify, attempt_->child.pid, status, done).start();
     }
 
     void commit()
@@ -538,7 +511,7 @@ private:
     void close_end() noexcept
     {
         attempt_->frame_watch = {};
-        attempt_->barrier_watch = {};
+        attempt_->announcement.reset();
         attempt_->retry = {};
         attempt_->link.reset();
         attempt_->theirs.clear();
@@ -608,17 +581,11 @@ private:
 
     // ---- means
 
-    [[nodiscard]] static bool is_again(error_code const& ec) noexcept
-    {
-        return ec == boost::system::errc::resource_unavailable_try_again;
-    }
-
-    /// No descriptor tells when there is room again (unix(7), ETOOMANYREFS), so the clock must. The armed deadline
-    /// bounds it.
+    /// The armed deadline bounds it.
     template <class F>
     void retry(F again)
     {
-        attempt_->retry = generation_.policies.io.at(io::clock::now() + std::chrono::milliseconds{2}, std::move(again));
+        attempt_->retry = generation_.policies.io.at(io::after(retry_pause), std::move(again));
     }
 
     void arm(std::chrono::milliseconds time, error_code why, std::string reason)
@@ -636,9 +603,10 @@ private:
     {
         auto const time = generation_.options().barrier_timeout;
         attempt_->timer = generation_.policies.io.at(io::after(time), [this, time] {
-            if (!attempt_->was_announced)
+            bool const told = !attempt_->announcement || attempt_->announcement->was_told();
+            if (!told)
                 fail_with("the service manager could not be told of the new main process within " + ms(time));
-            feed(attempt_->was_announced ? occurrence::deadline : occurrence::unannounced);
+            feed(told ? occurrence::deadline : occurrence::unannounced);
         });
     }
 
