@@ -216,15 +216,12 @@ public:
     void ready(error_code& ec)
         requires(Io::blocking)
     {
-        auto hold = generation_.policies.io.lock();
-        auto& outcome = generation_.begin_ready();
-        hold.unlock();
-        generation_.policies.io.wait(outcome, ec);
+        (void)pump("become ready", [this]() -> auto& { return generation_.begin_ready(); }, ec);
     }
     void ready()
         requires(Io::blocking)
     {
-        throwing("become ready", [this](error_code& ec) { ready(ec); });
+        (void)pump("become ready", [this]() -> auto& { return generation_.begin_ready(); });
     }
     /// The same as an asynchronous operation, void(error_code). Cancelling it (terminal, partial, total) cancels the
     /// waiting, never the upgrade.
@@ -254,15 +251,12 @@ public:
     exit wait(error_code& ec)
         requires(Io::blocking)
     {
-        auto hold = generation_.policies.io.lock();
-        auto& outcome = generation_.begin_wait();
-        hold.unlock();
-        return generation_.policies.io.wait(outcome, ec).value;
+        return pump("wait for an exit", [this]() -> auto& { return generation_.begin_wait(); }, ec);
     }
     exit wait()
         requires(Io::blocking)
     {
-        return throwing("wait for an exit", [this](error_code& ec) { return wait(ec); });
+        return pump("wait for an exit", [this]() -> auto& { return generation_.begin_wait(); });
     }
     /// The same as an asynchronous operation, void(error_code, exit). One at a time; cancelling it cancels the waiting.
     template <class Token = typename default_token<Io>::type>
@@ -283,15 +277,12 @@ public:
     std::size_t drain(std::chrono::milliseconds deadline, error_code& ec)
         requires(Io::blocking)
     {
-        auto hold = generation_.policies.io.lock();
-        auto& outcome = generation_.begin_drain(deadline);
-        hold.unlock();
-        return generation_.policies.io.wait(outcome, ec).value;
+        return pump("drain", [&]() -> auto& { return generation_.begin_drain(deadline); }, ec);
     }
     std::size_t drain(std::chrono::milliseconds deadline)
         requires(Io::blocking)
     {
-        return throwing("drain", [&](error_code& ec) { return drain(deadline, ec); });
+        return pump("drain", [&]() -> auto& { return generation_.begin_drain(deadline); });
     }
     /// The same as an asynchronous operation, void(error_code, std::size_t). Cancelling it cancels the waiting, never the drain.
     template <class Token = typename default_token<Io>::type>
@@ -358,32 +349,39 @@ private:
             ec = e.code();
             auto const hold = generation_.policies.io.lock();
             generation_.warn(e.what());
-            return decltype(f()){};
+            return decltype(f())();
         }
     }
 
-    /// The throwing form of an error_code one.
+    /// Waits in line for the outcome that `begin` gives. What failed has said its sentence to the observer then, but
+    /// for a wait that could not begin.
     template <class F>
-    static auto throwing(char const* what, F&& f)
+    auto pump(char const* what, F&& begin, error_code& ec)
     {
-        struct raise
-        {
-            char const* what;
-            error_code ec{};
-            void operator()() const
-            {
-                if (ec)
-                    throw error{ec, what};
-            }
-        } failed{what};
-        if constexpr (std::is_void_v<decltype(f(failed.ec))>) {
-            f(failed.ec);
-            failed();
-        } else {
-            auto result = f(failed.ec);
-            failed();
-            return result;
+        auto result = outcome_of(std::forward<F>(begin), ec);
+        if (ec == errc::already_waiting) {
+            auto const hold = generation_.policies.io.lock();
+            generation_.warn(error{ec, what}.what());
         }
+        return std::move(result.value);
+    }
+    /// The throwing form. `what` is the sentence of an outcome that has none.
+    template <class F>
+    auto pump(char const* what, F&& begin)
+    {
+        error_code ec;
+        auto result = outcome_of(std::forward<F>(begin), ec);
+        if (ec)
+            throw error{ec, result.tried.empty() ? what : result.tried};
+        return std::move(result.value);
+    }
+    template <class F>
+    [[nodiscard]] auto outcome_of(F&& begin, error_code& ec)
+    {
+        auto hold = generation_.policies.io.lock();
+        auto& outcome = begin();
+        hold.unlock();
+        return generation_.policies.io.wait(outcome, ec);
     }
 
     ecdysis::generation<Io, Notify, Transport, Launch> generation_;
