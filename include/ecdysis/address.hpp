@@ -245,6 +245,11 @@ private:
     ::socklen_t size_ = 0;
 };
 
+/// An address, or what one is made of. A function that gives an error_code takes this and not an `address`, whose
+/// conversion from text would throw before the function is entered.
+template <class T>
+concept AddressLike = std::constructible_from<address, T const&>;
+
 } // namespace ecdysis
 
 #endif

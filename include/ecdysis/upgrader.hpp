@@ -97,9 +97,10 @@ public:
     {
         return tcp_listener{listen(socket_kind::tcp, where, options)};
     }
-    [[nodiscard]] tcp_listener listen_tcp(address const& where, listen_options const& options, error_code& ec)
+    template <AddressLike Where = address>
+    [[nodiscard]] tcp_listener listen_tcp(Where const& where, listen_options const& options, error_code& ec)
     {
-        return guarded(ec, [&] { return listen_tcp(where, options); });
+        return guarded(ec, [&] { return listen_tcp(address{where}, options); });
     }
 
     /// A Unix stream socket: a path, or @name.
@@ -107,27 +108,30 @@ public:
     {
         return unix_listener{listen(socket_kind::unix_stream, where, options)};
     }
-    [[nodiscard]] unix_listener listen_unix(address const& where, listen_options const& options, error_code& ec)
+    template <AddressLike Where = address>
+    [[nodiscard]] unix_listener listen_unix(Where const& where, listen_options const& options, error_code& ec)
     {
-        return guarded(ec, [&] { return listen_unix(where, options); });
+        return guarded(ec, [&] { return listen_unix(address{where}, options); });
     }
 
     [[nodiscard]] seqpacket_listener listen_seqpacket(address const& where, listen_options const& options = {})
     {
         return seqpacket_listener{listen(socket_kind::unix_seqpacket, where, options)};
     }
-    [[nodiscard]] seqpacket_listener listen_seqpacket(address const& where, listen_options const& options, error_code& ec)
+    template <AddressLike Where = address>
+    [[nodiscard]] seqpacket_listener listen_seqpacket(Where const& where, listen_options const& options, error_code& ec)
     {
-        return guarded(ec, [&] { return listen_seqpacket(where, options); });
+        return guarded(ec, [&] { return listen_seqpacket(address{where}, options); });
     }
 
     [[nodiscard]] datagram bind_udp(address const& where, listen_options const& options = {})
     {
         return datagram{listen(socket_kind::udp, where, options)};
     }
-    [[nodiscard]] datagram bind_udp(address const& where, listen_options const& options, error_code& ec)
+    template <AddressLike Where = address>
+    [[nodiscard]] datagram bind_udp(Where const& where, listen_options const& options, error_code& ec)
     {
-        return guarded(ec, [&] { return bind_udp(where, options); });
+        return guarded(ec, [&] { return bind_udp(address{where}, options); });
     }
 
     /// A Unix datagram socket: a path, or @name.
@@ -135,9 +139,10 @@ public:
     {
         return datagram{listen(socket_kind::unix_datagram, where, options)};
     }
-    [[nodiscard]] datagram bind_unix(address const& where, listen_options const& options, error_code& ec)
+    template <AddressLike Where = address>
+    [[nodiscard]] datagram bind_unix(Where const& where, listen_options const& options, error_code& ec)
     {
-        return guarded(ec, [&] { return bind_unix(where, options); });
+        return guarded(ec, [&] { return bind_unix(address{where}, options); });
     }
 
     /// SO_REUSEPORT shards: all that the parent has, whatever `count` says, for none of them may go with connections
@@ -147,10 +152,22 @@ public:
     {
         return shards<tcp_listener>(socket_kind::tcp, where, count, options);
     }
+    template <AddressLike Where = address>
+    [[nodiscard]] std::vector<tcp_listener> listen_tcp_shards(Where const& where, std::size_t count,
+                                                              listen_options const& options, error_code& ec)
+    {
+        return guarded(ec, [&] { return listen_tcp_shards(address{where}, count, options); });
+    }
     [[nodiscard]] std::vector<datagram> bind_udp_shards(address const& where, std::size_t count,
                                                         listen_options const& options = {})
     {
         return shards<datagram>(socket_kind::udp, where, count, options);
+    }
+    template <AddressLike Where = address>
+    [[nodiscard]] std::vector<datagram> bind_udp_shards(Where const& where, std::size_t count,
+                                                        listen_options const& options, error_code& ec)
+    {
+        return guarded(ec, [&] { return bind_udp_shards(address{where}, count, options); });
     }
 
     // ---- what it hands over besides
@@ -163,12 +180,20 @@ public:
         auto const hold = generation_.policies.io.lock();
         return generation_.inventory().offer_file(std::move(name), fd, std::move(bytes));
     }
+    [[nodiscard]] ecdysis::offer offer(std::string name, int fd, std::string bytes, error_code& ec)
+    {
+        return guarded(ec, [&] { return offer(std::move(name), fd, std::move(bytes)); });
+    }
     /// The next file that the parent offers under `name`; nothing if there is none (any more). Before ready: later it
     /// throws errc::too_late, and what was not claimed is closed at commit.
     [[nodiscard]] std::optional<handed_over_file> claim(std::string const& name)
     {
         auto const hold = generation_.policies.io.lock();
         return generation_.claim(name);
+    }
+    [[nodiscard]] std::optional<handed_over_file> claim(std::string const& name, error_code& ec)
+    {
+        return guarded(ec, [&] { return claim(name); });
     }
     /// The names of all files that the parent offers and that were not claimed yet, in its order.
     [[nodiscard]] std::vector<std::string> unclaimed_files()
@@ -184,12 +209,20 @@ public:
         auto const hold = generation_.policies.io.lock();
         generation_.inventory().add_state(std::move(name), when, std::move(fill), std::move(undo));
     }
+    void hand_over_state(std::string name, handover when, state_filler fill, state_undo undo, error_code& ec)
+    {
+        guarded(ec, [&] { hand_over_state(std::move(name), when, std::move(fill), std::move(undo)); });
+    }
     /// The parent's state of that name, once; nothing if there is none. Late state before ready() throws
     /// errc::not_serving; state that somebody could still change errc::state_not_sealed.
     [[nodiscard]] std::optional<ecdysis::inherited_state> inherited_state(std::string const& name)
     {
         auto const hold = generation_.policies.io.lock();
         return generation_.state(name);
+    }
+    [[nodiscard]] std::optional<ecdysis::inherited_state> inherited_state(std::string const& name, error_code& ec)
+    {
+        return guarded(ec, [&] { return inherited_state(name); });
     }
 
     /// The datagram pair between this generation and the one before, and after (options.channel): AF_UNIX SOCK_DGRAM,
@@ -340,7 +373,7 @@ private:
 
     /// The error_code form of a throwing one; the sentence goes to the observer.
     template <class F>
-    [[nodiscard]] auto guarded(error_code& ec, F&& f)
+    auto guarded(error_code& ec, F&& f)
     {
         try {
             ec.clear();
