@@ -385,9 +385,9 @@ private:
         } catch (error const&) {
             throw;
         } catch (std::exception const& e) {
-            throw error{errc::child_failed, "fill state \"" + one.name + "\": " + e.what()};
+            throw error{errc::state_failed, "fill state \"" + one.name + "\": " + e.what()};
         } catch (...) {
-            throw error{errc::child_failed, "fill state \"" + one.name + "\": the host threw what is no exception"};
+            throw error{errc::state_failed, "fill state \"" + one.name + "\": the host threw what is no exception"};
         }
     }
 

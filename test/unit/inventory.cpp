@@ -4,12 +4,46 @@
 #define BOOST_TEST_MODULE inventory
 #include <boost/test/unit_test.hpp>
 
+#include <ecdysis/io/sync.hpp>
+
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+
+#include <filesystem>
 #include <memory>
+#include <optional>
+#include <stdexcept>
+#include <string>
 #include <utility>
+#include <vector>
 
 using namespace ecdysis;
+namespace fs = std::filesystem;
 
 namespace {
+
+struct directory
+{
+    directory()
+    {
+        auto name = (fs::temp_directory_path() / "ecdysis-inventory.XXXXXX").string();
+        BOOST_REQUIRE(::mkdtemp(name.data()) != nullptr);
+        path = name;
+    }
+    ~directory() { fs::remove_all(path); }
+
+    [[nodiscard]] std::string operator/(char const* name) const { return path + "/" + name; }
+
+    std::string path;
+};
+
+::mode_t mode_of(std::string const& path)
+{
+    struct ::stat status{};
+    BOOST_REQUIRE(::lstat(path.c_str(), &status) == 0);
+    return status.st_mode & 07777;
+}
 
 offer offered(std::shared_ptr<offered_files> const& files, char const* name) { return {files, {name, "", nullptr}}; }
 
@@ -49,4 +83,27 @@ BOOST_AUTO_TEST_CASE(a_handle_may_go_last)
         BOOST_TEST(!seen.expired());
     }
     BOOST_TEST(seen.expired());
+}
+
+BOOST_AUTO_TEST_CASE(a_fill_that_throws_has_a_code_of_its_own)
+{
+    auto const refused = [&](bool early, auto const& thrown, errc expected, std::string const& words) {
+        inventory<io::sync> all;
+        all.add_state("s", early ? handover::early : handover::late, [&](state_writer&) { throw thrown; }, {});
+        bool filled = false;
+        BOOST_CHECK_EXCEPTION(
+            {
+                (void)all.bequeath(filled);
+                all.fill_late_state();
+            },
+            error, [&](error const& e) {
+                return e.code() == expected && std::string{e.what()}.find(words) != std::string::npos;
+            });
+        BOOST_TEST(filled == early);
+    };
+    for (bool const early : {true, false}) {
+        refused(early, std::runtime_error{"no more"}, errc::state_failed, "fill state \"s\": no more");
+        refused(early, 1, errc::state_failed, "fill state \"s\": the host threw what is no exception");
+        refused(early, error{errc::busy, "the host's own"}, errc::busy, "the host's own");
+    }
 }
