@@ -107,3 +107,75 @@ BOOST_AUTO_TEST_CASE(a_fill_that_throws_has_a_code_of_its_own)
         refused(early, error{errc::busy, "the host's own"}, errc::busy, "the host's own");
     }
 }
+
+namespace {
+
+/// A socket on `path` as a parent hands it over, bound with `mode`; and what a child that asks for `asked` is warned of
+/// at commit.
+struct inherited_path
+{
+    explicit inherited_path(std::string where, ::mode_t mode, socket_kind what = socket_kind::unix_stream)
+        : path{std::move(where)}, kind{what}
+    {
+        (void)parents.claim_or_open(io, connections, kind, path, {.mode = mode}, nullptr, true);
+        bool filled = false;
+        auto const handed_over = parents.bequeath(filled);
+        error_code ec;
+        os::owned_fd fd{os::call(ec, [&] { return ::fcntl(handed_over.fds.front().get(), F_DUPFD_CLOEXEC, 3); })};
+        from.add(handed_over.records.front(), std::move(fd));
+    }
+    ~inherited_path()
+    {
+        childs.close(os::unlinked::none);
+        parents.close(os::unlinked::all);
+    }
+
+    std::vector<std::string> commit(std::optional<::mode_t> asked)
+    {
+        (void)childs.claim_or_open(io, connections, kind, path, {.mode = asked}, &from, false);
+        std::vector<std::string> warnings;
+        before_commit = mode_of(path);
+        childs.open([&](std::string what) { warnings.push_back(std::move(what)); });
+        return warnings;
+    }
+
+    std::string path;
+    socket_kind kind;
+    io::sync io;
+    std::shared_ptr<open_connections> connections = std::make_shared<open_connections>();
+    inventory<io::sync> parents;
+    inventory<io::sync> childs;
+    handoff::inheritance from;
+    ::mode_t before_commit = 0;
+};
+
+} // namespace
+
+BOOST_AUTO_TEST_CASE(the_mode_of_an_inherited_path_is_set_again_at_commit_and_a_difference_is_told)
+{
+    directory const place;
+    for (auto const kind : {socket_kind::unix_stream, socket_kind::unix_seqpacket, socket_kind::unix_datagram}) {
+        inherited_path differs{place / "differs", 0666, kind};
+        auto const warnings = differs.commit(0600);
+        BOOST_TEST(differs.before_commit == 0666U); // the parent's, as long as this upgrade may fail
+        BOOST_TEST(mode_of(place / "differs") == 0600U);
+        BOOST_TEST(warnings == std::vector<std::string>{"the mode of " + (place / "differs") + " was 0666, and is 0600 now"},
+                   boost::test_tools::per_element());
+    }
+    inherited_path same{place / "same", 0640};
+    BOOST_TEST(same.commit(0640).empty());
+    inherited_path unasked{place / "unasked", 0640};
+    BOOST_TEST(unasked.commit({}).empty());
+    BOOST_TEST(mode_of(place / "unasked") == 0640U);
+}
+
+BOOST_AUTO_TEST_CASE(a_path_that_another_file_took_keeps_its_mode)
+{
+    directory const place;
+    inherited_path replaced{place / "path", 0666};
+    fs::remove(place / "path");
+    fs::create_directory(place / "path");
+    auto const before = mode_of(place / "path");
+    BOOST_TEST(replaced.commit(0600).empty());
+    BOOST_TEST(mode_of(place / "path") == before);
+}
