@@ -11,6 +11,7 @@
 #include <netinet/in.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <unistd.h>
 
 #include <charconv>
 #include <concepts>
@@ -57,6 +58,7 @@ public:
             throw error{errc::invalid_address, "read a socket address of " + std::to_string(size) + " bytes"};
         std::memcpy(&storage_, data, size);
         size_ = static_cast<::socklen_t>(size);
+        make_absolute();
     }
 
     /// What `socket` is bound to.
@@ -224,6 +226,21 @@ private:
             host = host.substr(0, percent);
         }
         return ::inet_pton(AF_INET6, std::string{host}.c_str(), &in.sin6_addr) == 1;
+    }
+
+    void make_absolute()
+    {
+        auto const name = unix_name();
+        char directory[sizeof(::sockaddr_un::sun_path)];
+        // Not one that begins with "(unreachable)" (getcwd(3)); a name that is longer than this does not fit anyway.
+        if (name.empty() || name.front() == '\0' || name.front() == '/' ||
+            ::getcwd(directory, sizeof directory) == nullptr || directory[0] != '/')
+            return;
+        std::string whole = directory;
+        if (!whole.ends_with('/'))
+            whole.push_back('/');
+        if (address absolute; absolute.parse_unix(whole + name))
+            *this = absolute;
     }
 
     [[nodiscard]] bool parse_unix(std::string_view name)

@@ -17,8 +17,10 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <functional>
@@ -53,6 +55,23 @@ int connect(int listener)
     BOOST_REQUIRE(::connect(client, where.data(), where.size()) == 0);
     return client;
 }
+
+/// As Asio's endpoints give it: what is read from text cannot be relative.
+address relative(char const* path)
+{
+    ::sockaddr_un un{};
+    un.sun_family = AF_UNIX;
+    std::strncpy(un.sun_path, path, sizeof un.sun_path - 1);
+    return {reinterpret_cast<::sockaddr const*>(&un), sizeof un};
+}
+
+/// A working directory for a while.
+struct working_in
+{
+    explicit working_in(std::filesystem::path const& path) { std::filesystem::current_path(path); }
+    ~working_in() { std::filesystem::current_path(before); }
+    std::filesystem::path const before = std::filesystem::current_path();
+};
 
 /// What `f` throws says.
 std::string words_of(std::function<void()> const& f)
@@ -96,6 +115,17 @@ BOOST_AUTO_TEST_CASE(reads_late_state_too_early)
     error_code ec;
     auto const state = up.inherited_state("late", ec);
     up.fail(ec.message() + (state ? " and state" : " and nothing") + "; heard: " + heard);
+}
+
+BOOST_AUTO_TEST_CASE(listens_on_a_relative_path)
+{
+    sync_upgrader up{{}};
+    auto const listener = up.listen_unix(relative("x")); // its own would be address_in_use
+    up.ready();
+    error_code ec;
+    std::ofstream{"seen"} << address::bound(os::borrowed_fd{listener.native_handle()}, ec).path();
+    up.request_partial_stop();
+    up.wait(); // tells the parent that this generation serves
 }
 
 BOOST_AUTO_TEST_CASE(cannot_write_its_pid_file)
@@ -369,6 +399,38 @@ BOOST_AUTO_TEST_CASE(a_stop_removes_what_is_ours_and_leaves_what_is_not)
     for (auto const* name : {"control", "pid", "mine"})
         BOOST_TEST(!std::filesystem::exists(path(name)), name);
     BOOST_TEST(std::filesystem::is_directory(path("replaced")));
+}
+
+BOOST_AUTO_TEST_CASE(a_relative_path_goes_wherever_the_host_went)
+{
+    directory const dir;
+    working_in const place{dir.path};
+    {
+        sync_upgrader up{{}};
+        auto const stream = up.listen_unix(relative("stream"));
+        auto const packets = up.listen_seqpacket(relative("packets"));
+        auto const datagrams = up.bind_unix(relative("datagrams"));
+        up.ready();
+        for (auto const* name : {"stream", "packets", "datagrams"})
+            BOOST_TEST(std::filesystem::is_socket(dir.path / name), name);
+        std::filesystem::current_path("/");
+    }
+    BOOST_TEST(std::filesystem::is_empty(dir.path));
+}
+
+BOOST_AUTO_TEST_CASE(a_relative_path_is_the_childs_too_wherever_its_parent_went)
+{
+    directory const dir;
+    working_in const place{dir.path};
+    sync_upgrader up{with("listens_on_a_relative_path")};
+    auto const listener = up.listen_unix(relative("x"));
+    up.ready();
+    std::filesystem::current_path("/");
+    auto const told = upgrade(up);
+    BOOST_TEST(told.starts_with("ok "), told);
+    std::string seen;
+    std::getline(std::ifstream{dir.path / "seen"}, seen);
+    BOOST_TEST(seen == (dir.path / "x").string());
 }
 
 BOOST_AUTO_TEST_CASE(a_variable_that_lies_is_refused_and_taken_away)
