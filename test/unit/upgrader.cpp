@@ -15,11 +15,13 @@
 #include <boost/test/unit_test.hpp>
 
 #include <poll.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
@@ -237,6 +239,34 @@ BOOST_AUTO_TEST_CASE(the_drain_ends_at_its_deadline_or_at_a_second_stop)
     up.wait();
     up.request_stop();
     BOOST_TEST(up.drain(1h) == 1U);
+}
+
+BOOST_AUTO_TEST_CASE(no_thread_is_started)
+{
+    auto const threads = [] {
+        return std::distance(std::filesystem::directory_iterator{"/proc/self/task"}, std::filesystem::directory_iterator{});
+    };
+    auto const before = threads();
+    auto const control = "@ecdysis upgrader " + std::to_string(::getpid());
+    auto most = before;
+    sync_upgrader up{{.upgrade_on = {SIGHUP},
+                      .stop_on = {SIGTERM},
+                      .control = {.upgrade = control},
+                      .observer = [&](event const&) { most = std::max(most, threads()); }}};
+    BOOST_TEST(threads() == before);
+    auto listener = up.listen_tcp("127.0.0.1:0");
+    up.ready();
+    BOOST_TEST(threads() == before);
+    os::owned_fd const client{connect(listener.native_handle())};
+    auto connection = listener.accept();
+    BOOST_REQUIRE(connection.has_value());
+    up.request_stop();
+    BOOST_TEST(threads() == before);
+    up.wait();
+    BOOST_TEST(threads() == before);
+    BOOST_TEST(up.drain(20ms) == 1U);
+    BOOST_TEST(threads() == before);
+    BOOST_TEST(most == before);
 }
 
 BOOST_AUTO_TEST_CASE(a_drain_may_wait_for_ever)
