@@ -180,7 +180,7 @@ public:
             else
                 child_side_->ready();
         } catch (error const& e) {
-            ready_.set(e.code());
+            ready_.set(e.code(), {}, tried(e.what(), e.code()));
             if (child_side_)
                 fail(e.what(), e.code());
             else
@@ -385,9 +385,10 @@ public:
 
     void give_up(error_code why, std::string const& text)
     {
-        warn(text);
-        ready_.set(why);
-        exit_.set(why);
+        auto const what = tried(text, why);
+        warn(error{why, what}.what());
+        ready_.set(why, {}, what);
+        exit_.set(why, {}, what);
     }
 
 private:

@@ -10,6 +10,7 @@
 #include <ecdysis/state.hpp>
 
 #include <fcntl.h>
+#include <sys/stat.h>
 
 #include <algorithm>
 #include <cstdint>
@@ -275,6 +276,8 @@ public:
             number(one);
             one.left = todo::nothing;
             one.source->open();
+            if (one.inherited && one.options.mode)
+                apply_mode(one, warn);
         }
     }
 
@@ -385,10 +388,40 @@ private:
         } catch (error const&) {
             throw;
         } catch (std::exception const& e) {
-            throw error{errc::child_failed, "fill state \"" + one.name + "\": " + e.what()};
+            throw error{errc::state_failed, "fill state \"" + one.name + "\": " + e.what()};
         } catch (...) {
-            throw error{errc::child_failed, "fill state \"" + one.name + "\": the host threw what is no exception"};
+            throw error{errc::state_failed, "fill state \"" + one.name + "\": the host threw what is no exception"};
         }
+    }
+
+    /// The parent's may have asked for another mode. Not before commit, for the path is the parent's until then; and only
+    /// while it is still the socket that was handed over.
+    template <class Warn>
+    static void apply_mode(socket const& one, Warn& warn)
+    {
+        auto const path = one.where.path();
+        struct ::stat status{};
+        if ((one.record.flags & handoff::path_owned) == 0 || ::lstat(path.c_str(), &status) != 0 ||
+            os::file_identity{status.st_dev, status.st_ino} != os::file_identity{one.record.device, one.record.inode})
+            return;
+        auto const was = status.st_mode & 07777U;
+        auto const wanted = *one.options.mode & 07777U;
+        if (was == wanted)
+            return;
+        error_code ec;
+        os::call(ec, [&] { return ::chmod(path.c_str(), wanted); });
+        if (ec)
+            warn("set the mode of " + path + ", " + octal(was) + ", to " + octal(wanted) + ": " + ec.message());
+        else
+            warn("the mode of " + path + " was " + octal(was) + ", and is " + octal(wanted) + " now");
+    }
+
+    [[nodiscard]] static std::string octal(::mode_t mode)
+    {
+        std::string digits(4, '0');
+        for (auto digit = digits.rbegin(); digit != digits.rend(); ++digit, mode >>= 3)
+            *digit = static_cast<char>('0' + (mode & 7));
+        return digits;
     }
 
     static void end(socket& one, os::unlinked which) noexcept

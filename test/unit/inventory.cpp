@@ -4,12 +4,46 @@
 #define BOOST_TEST_MODULE inventory
 #include <boost/test/unit_test.hpp>
 
+#include <ecdysis/io/sync.hpp>
+
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+
+#include <filesystem>
 #include <memory>
+#include <optional>
+#include <stdexcept>
+#include <string>
 #include <utility>
+#include <vector>
 
 using namespace ecdysis;
+namespace fs = std::filesystem;
 
 namespace {
+
+struct directory
+{
+    directory()
+    {
+        auto name = (fs::temp_directory_path() / "ecdysis-inventory.XXXXXX").string();
+        BOOST_REQUIRE(::mkdtemp(name.data()) != nullptr);
+        path = name;
+    }
+    ~directory() { fs::remove_all(path); }
+
+    [[nodiscard]] std::string operator/(char const* name) const { return path + "/" + name; }
+
+    std::string path;
+};
+
+::mode_t mode_of(std::string const& path)
+{
+    struct ::stat status{};
+    BOOST_REQUIRE(::lstat(path.c_str(), &status) == 0);
+    return status.st_mode & 07777;
+}
 
 offer offered(std::shared_ptr<offered_files> const& files, char const* name) { return {files, {name, "", nullptr}}; }
 
@@ -49,4 +83,99 @@ BOOST_AUTO_TEST_CASE(a_handle_may_go_last)
         BOOST_TEST(!seen.expired());
     }
     BOOST_TEST(seen.expired());
+}
+
+BOOST_AUTO_TEST_CASE(a_fill_that_throws_has_a_code_of_its_own)
+{
+    auto const refused = [&](bool early, auto const& thrown, errc expected, std::string const& words) {
+        inventory<io::sync> all;
+        all.add_state("s", early ? handover::early : handover::late, [&](state_writer&) { throw thrown; }, {});
+        bool filled = false;
+        BOOST_CHECK_EXCEPTION(
+            {
+                (void)all.bequeath(filled);
+                all.fill_late_state();
+            },
+            error, [&](error const& e) {
+                return e.code() == expected && std::string{e.what()}.find(words) != std::string::npos;
+            });
+        BOOST_TEST(filled == early);
+    };
+    for (bool const early : {true, false}) {
+        refused(early, std::runtime_error{"no more"}, errc::state_failed, "fill state \"s\": no more");
+        refused(early, 1, errc::state_failed, "fill state \"s\": the host threw what is no exception");
+        refused(early, error{errc::busy, "the host's own"}, errc::busy, "the host's own");
+    }
+}
+
+namespace {
+
+/// A socket on `path` as a parent hands it over, bound with `mode`; and what a child that asks for `asked` is warned of
+/// at commit.
+struct inherited_path
+{
+    explicit inherited_path(std::string where, ::mode_t mode, socket_kind what = socket_kind::unix_stream)
+        : path{std::move(where)}, kind{what}
+    {
+        (void)parents.claim_or_open(io, connections, kind, path, {.mode = mode}, nullptr, true);
+        bool filled = false;
+        auto const handed_over = parents.bequeath(filled);
+        error_code ec;
+        os::owned_fd fd{os::call(ec, [&] { return ::fcntl(handed_over.fds.front().get(), F_DUPFD_CLOEXEC, 3); })};
+        from.add(handed_over.records.front(), std::move(fd));
+    }
+    ~inherited_path()
+    {
+        childs.close(os::unlinked::none);
+        parents.close(os::unlinked::all);
+    }
+
+    std::vector<std::string> commit(std::optional<::mode_t> asked)
+    {
+        (void)childs.claim_or_open(io, connections, kind, path, {.mode = asked}, &from, false);
+        std::vector<std::string> warnings;
+        before_commit = mode_of(path);
+        childs.open([&](std::string what) { warnings.push_back(std::move(what)); });
+        return warnings;
+    }
+
+    std::string path;
+    socket_kind kind;
+    io::sync io;
+    std::shared_ptr<open_connections> connections = std::make_shared<open_connections>();
+    inventory<io::sync> parents;
+    inventory<io::sync> childs;
+    handoff::inheritance from;
+    ::mode_t before_commit = 0;
+};
+
+} // namespace
+
+BOOST_AUTO_TEST_CASE(the_mode_of_an_inherited_path_is_set_again_at_commit_and_a_difference_is_told)
+{
+    directory const place;
+    for (auto const kind : {socket_kind::unix_stream, socket_kind::unix_seqpacket, socket_kind::unix_datagram}) {
+        inherited_path differs{place / "differs", 0666, kind};
+        auto const warnings = differs.commit(0600);
+        BOOST_TEST(differs.before_commit == 0666U); // the parent's, as long as this upgrade may fail
+        BOOST_TEST(mode_of(place / "differs") == 0600U);
+        BOOST_TEST(warnings == std::vector<std::string>{"the mode of " + (place / "differs") + " was 0666, and is 0600 now"},
+                   boost::test_tools::per_element());
+    }
+    inherited_path same{place / "same", 0640};
+    BOOST_TEST(same.commit(0640).empty());
+    inherited_path unasked{place / "unasked", 0640};
+    BOOST_TEST(unasked.commit({}).empty());
+    BOOST_TEST(mode_of(place / "unasked") == 0640U);
+}
+
+BOOST_AUTO_TEST_CASE(a_path_that_another_file_took_keeps_its_mode)
+{
+    directory const place;
+    inherited_path replaced{place / "path", 0666};
+    fs::remove(place / "path");
+    fs::create_directory(place / "path");
+    auto const before = mode_of(place / "path");
+    BOOST_TEST(replaced.commit(0600).empty());
+    BOOST_TEST(mode_of(place / "path") == before);
 }

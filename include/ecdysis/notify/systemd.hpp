@@ -33,9 +33,12 @@ namespace ecdysis::notify {
 class systemd
 {
 public:
+    /// Given to the upgrader: `upgrader up{options, notify::systemd{{.required = false}}}`.
     struct options
     {
-        bool required = true; ///< whether it is an error that NOTIFY_SOCKET is not set
+        /// Whether it is an error that NOTIFY_SOCKET is not set (errc::no_service_manager, out of ready()). False: then
+        /// nothing is told to anybody, as with notify::none; for a program that also runs from a shell.
+        bool required = true;
     };
 
     /// The longest status that is sent, in bytes; the rest is cut. The manager drops a whole message of more than 4096.
