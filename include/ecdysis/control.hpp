@@ -99,13 +99,19 @@ public:
         doors_.push_back({what, at, std::move(inherited), path, !ours, {}});
     }
 
-    /// Clients that came before wait in the queue.
+    /// Clients that came before wait in the queue. `ec` says why some must wait on: they are tried again.
     void start(Io& io, asked tell, error_code& ec)
     {
+        ec.clear();
         tell_ = std::move(tell);
-        for (auto& door : doors_)
-            if (watch(io, door, ec); ec)
-                return;
+        for (auto& door : doors_) {
+            error_code failed;
+            watch(io, door, failed);
+            if (!failed)
+                continue;
+            ec = failed;
+            watch_later(io, door);
+        }
     }
 
     /// A child answers from now on: the sockets go, their paths stay.

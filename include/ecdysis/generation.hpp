@@ -99,7 +99,8 @@ public:
     {
         // All that a callback could still touch goes with the lock held, and whoever waits hears that it is over.
         auto const hold = policies.io.lock();
-        close();
+        if (!in_fork())
+            close();
         parent_side_.reset();
         child_side_.reset();
         alive_.reset();
@@ -191,7 +192,7 @@ public:
 
     outcome<exit>& begin_wait()
     {
-        if (child_side_ && !serving_ && child_side_->may_accept()) {
+        if (child_side_ && !serving_ && child_side_->may_accept() && !exit_.known()) {
             serving_ = true;
             began_serving_ = io::clock::now();
             tell(events::serving{}); // before the parent can say that it is so
@@ -231,6 +232,14 @@ public:
         }
         if (who)
             stop_requesters_.push_back(std::move(who));
+        // The same stop may come twice, by the other generation and by a signal to all processes: the second does not
+        // end the drain.
+        if (leaving_ && leaving_->by.from == trigger::source::handoff) {
+            leaving_->by = by;
+            if (stops_partially())
+                answer_stop_requesters();
+            return;
+        }
         leave(stop_kind(what == request::partial_stop), by);
         stop();
     }
@@ -256,6 +265,8 @@ public:
     policy_set policies;
 
     [[nodiscard]] ecdysis::options const& options() const noexcept { return options_; }
+    /// This is a process that the host forked: all that is here is its parent's, and its end says nothing to anybody.
+    [[nodiscard]] bool in_fork() const noexcept { return os::this_process() != process_; }
 
     void tell(event::variant what) noexcept // what an observer throws would leave an upgrade half way
     {
@@ -273,9 +284,9 @@ public:
             warn("tell the service manager: " + ec.message());
     }
 
-    [[nodiscard]] handoff::bequest bequeath(os::owned_fd& channel, bool& state_filled)
+    [[nodiscard]] handoff::bequest bequeath(os::owned_fd& channel)
     {
-        auto result = inventory_.bequeath(state_filled);
+        auto result = inventory_.bequeath();
         using kind = handoff::descriptor_kind;
         for (auto const& door : control_.doors())
             result.add({.kind = kind::control,
@@ -320,6 +331,7 @@ public:
         child_channel_ = std::move(channel);
         inventory_.end_claimed(records, claims);
         close_doors(records, claims);
+        drop_unread_state(handover::late);
         exit_.set({}, {exit::kind::upgraded, by});
         connections_->begin_draining();
     }
@@ -328,7 +340,8 @@ public:
     void stop_serving(bool partially)
     {
         leave(stop_kind(partially), {.from = trigger::source::handoff});
-        parent_side_->stop();
+        if (!exit_.known()) // else it stops already
+            parent_side_->stop();
     }
 
     /// Whether the stop that was asked for is a partial one.
@@ -348,6 +361,7 @@ public:
         if (why.why == exit::kind::stopped && is_last() && !parent_side_->has_committed_child())
             notify_manager({.what = notify::step::kind::stopping, .status = "stopping"});
         inventory_.end_for_stop(paths_to_unlink());
+        drop_unread_state(handover::late);
         ready_.set(errc::stopped);
         exit_.set({}, why);
         if (why.why == exit::kind::partially_stopped)
@@ -368,6 +382,7 @@ public:
     {
         if (auto* const from = inheritance())
             from->close_unclaimed([this](std::string const& name) { tell(events::unclaimed{name}); });
+        drop_unread_state(handover::early);
         accepting_ = true;
         inventory_.open([this](std::string what) { warn(std::move(what)); });
         if (pid_file_ && child_side_)
@@ -494,7 +509,12 @@ private:
 
     void check_drained()
     {
-        if (draining_ && (connections_->count() == 0 || drain_is_over_))
+        if (!draining_ || drained_.known())
+            return;
+        // What stayed open during the drain ends first: it may have accepted one more just now.
+        if (connections_->count() == 0 && !drain_is_over_)
+            inventory_.end_all();
+        if (connections_->count() == 0 || drain_is_over_)
             finish_drain();
     }
 
@@ -559,6 +579,11 @@ private:
     }
 
     // ---- means
+
+    void drop_unread_state(handover when)
+    {
+        inventory_.drop_unread_state(when, [this](std::string const& name) { tell(events::unclaimed{"state " + name}); });
+    }
 
     /// What a host ran into is what the parent should hear if this generation then ends before it was ready.
     template <class F>
@@ -634,6 +659,7 @@ private:
         return parent_side_ ? parent_side_->during() : phase::serving;
     }
 
+    os::process_id const process_ = os::this_process();
     only_upgrader only_;
     ecdysis::options options_;
     std::shared_ptr<open_connections> connections_ = std::make_shared<open_connections>();

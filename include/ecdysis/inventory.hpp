@@ -203,7 +203,7 @@ public:
     // ---- for an upgrade
 
     /// Everything, the sockets first and in their order; early state is filled.
-    [[nodiscard]] handoff::bequest bequeath(bool& state_filled)
+    [[nodiscard]] handoff::bequest bequeath()
     {
         using kind = handoff::descriptor_kind;
         handoff::bequest result;
@@ -224,10 +224,8 @@ public:
             if (ec)
                 throw error{ec, "make a file for state \"" + state.name + "\""};
             state.file = std::make_shared<os::owned_fd const>(std::move(file));
-            if (state.when == handover::early) {
-                state_filled = true;
+            if (state.when == handover::early)
                 fill(state);
-            }
             result.add({.kind = state.when == handover::early ? kind::early_state : kind::late_state,
                         .name = state.name,
                         .bytes = {}},
@@ -241,6 +239,19 @@ public:
         for (auto& state : states_)
             if (state.when == handover::late && state.file) // else it was named since, and is for the next upgrade
                 fill(state);
+    }
+
+    /// The parent's early or late state that the host has not read goes, telling the name of each.
+    template <class F>
+    void drop_unread_state(handover when, F&& tell)
+    {
+        std::erase_if(inherited_states_, [&](auto const& one) {
+            auto const& [name, state] = one;
+            if (state.second != (when == handover::early))
+                return false;
+            tell(name);
+            return true;
+        });
     }
 
     void undo_state() noexcept
@@ -305,6 +316,13 @@ public:
                 end(one, which);
                 one.source->end(true);
             }
+    }
+
+    /// Accepting ends everywhere, when the queues are empty.
+    void end_all()
+    {
+        for (auto& one : sockets_)
+            one.source->end(true);
     }
 
     void close(os::unlinked which)

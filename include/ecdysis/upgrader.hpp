@@ -238,7 +238,8 @@ public:
     {
         guarded(ec, [&] { hand_over_state(std::move(name), when, std::move(fill), std::move(undo)); });
     }
-    /// The parent's state of that name, once; nothing if there is none. The result may outlive the upgrader.
+    /// The parent's state of that name, once; nothing if there is none. The result may outlive the upgrader. What was not
+    /// read is dropped and reported: early state at commit, late state when this generation retires or stops.
     ///
     /// Errors: not_serving for late state before commit; state_not_sealed if somebody could still change it; what
     /// fstat(2) and mmap(2) say, such as not_enough_memory. It can be asked for again after an error.

@@ -301,6 +301,31 @@ RESTART_TEST(stop_of_all_processes_at_once)
     }
 }
 
+// As `systemctl stop` does: the same stop reaches each generation by its own signal, and by the other one.
+RESTART_TEST(a_stop_of_all_processes_is_one_stop)
+{
+    service one{built, {.behave = "committed stop"}};
+    connection old{one.address()};
+    BOOST_TEST(old.ask().has_value());
+    one.behave("");
+    auto asker = one.at_control();
+    one.wait_for("serving", 2); // which the parent has not read
+    auto const child = child_of(one);
+    connection fresh{one.address()};
+    BOOST_TEST(fresh.ask().value().pid == child);
+    ::kill(child, SIGTERM);
+    one.signal(SIGTERM);
+    one.wait_for("draining");
+    one.signal(SIGCONT);
+    one.wait_for("draining", 2);
+    BOOST_TEST(fresh.ask().value().last); // and is not cut
+    BOOST_TEST(old.ask().value().last);
+    BOOST_TEST(gone(child));
+    check_over(one);
+    for (auto const& each : one.steps("drained"))
+        BOOST_TEST(each.text == "drained, 0 connections left");
+}
+
 RESTART_TEST(stop_while_draining_ends_the_drain)
 {
     service one{built};

@@ -50,7 +50,6 @@ struct attempt
     std::vector<os::owned_fd> theirs{}; ///< the child's side, until it was started
     std::optional<handoff::link<End>> link{};
     std::optional<handoff::announcement<Io, Notify>> announcement{};
-    bool state_filled = false;
     bool partial_stop = false; ///< what the child was told is one
     bool was_committed = false;
 

@@ -19,6 +19,7 @@
 #include <chrono>
 #include <climits>
 #include <cstdint>
+#include <deque>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -66,7 +67,7 @@ public:
     /// A host that goes before it was ready says so, with what it said last.
     ~child_side()
     {
-        if (machine_.now() == state::starting || machine_.now() == state::waiting)
+        if ((machine_.now() == state::starting || machine_.now() == state::waiting) && !generation_.in_fork())
             say_failed(words_.empty() ? "ended before it was committed" : words_);
     }
 
@@ -331,16 +332,29 @@ private:
         blame_ = std::move(text);
     }
 
-    // What the child sends finds room: at most one of its frames is ever unread. A parent that has gone is noticed
-    // by its pidfd, so an error is not looked at here.
-    void send(frame const& what)
+    // There is room for what the child sends, for at most one of its frames is ever unread; but memory may be short. A
+    // parent that has gone is noticed by its pidfd, so that error is not looked at here.
+    void send(frame what)
     {
-        if (!link_)
-            return;
-        error_code ec;
-        link_->send(what, ec);
-        if (ec && ec != boost::system::errc::broken_pipe && ec != boost::system::errc::connection_reset)
-            generation_.warn("speak to the parent: " + ec.message());
+        unsent_.push_back(std::move(what));
+        if (!retry_)
+            send_all();
+    }
+
+    void send_all()
+    {
+        retry_ = {};
+        while (link_ && !unsent_.empty()) {
+            error_code ec;
+            link_->send(unsent_.front(), ec);
+            if (is_again(ec)) {
+                retry_ = generation_.policies.io.at(io::after(retry_pause), [this] { send_all(); });
+                return;
+            }
+            if (ec && ec != boost::system::errc::broken_pipe && ec != boost::system::errc::connection_reset)
+                generation_.warn("speak to the parent: " + ec.message());
+            unsent_.pop_front();
+        }
     }
 
     void give_up()
@@ -376,6 +390,8 @@ private:
     error_code why_;
     std::string blame_;
 
+    std::deque<frame> unsent_;
+    handle retry_;
     event_queue<occurrence> events_;
     handle frame_watch_;
     handle parent_watch_;

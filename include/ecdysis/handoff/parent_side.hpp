@@ -52,7 +52,8 @@ public:
     /// Kills and reaps a child that was not committed.
     ~parent_side()
     {
-        if (!attempt_ || !attempt_->child.pidfd || !machine_.upgrading() || machine_.now() == state::committed)
+        if (!attempt_ || !attempt_->child.pidfd || !machine_.upgrading() || machine_.now() == state::committed ||
+            generation_.in_fork())
             return;
         error_code ignored;
         generation_.policies.launch.kill(attempt_->child, SIGKILL, ignored);
@@ -209,7 +210,7 @@ private:
         std::string what;
         try {
             what = "prepare what is handed over";
-            attempt_->bequest = generation_.bequeath(attempt_->channel, attempt_->state_filled);
+            attempt_->bequest = generation_.bequeath(attempt_->channel);
             os::check_descriptor_limit(attempt_->bequest.fds.size(), ec);
             if (ec)
                 return launch_failed(ec, "hand over " + std::to_string(attempt_->bequest.fds.size()) +
@@ -344,7 +345,6 @@ private:
     void commit()
     {
         try {
-            attempt_->state_filled = true;
             generation_.fill_late_state();
         } catch (error const& e) {
             fail_with(e.what(), e.code());
@@ -527,8 +527,7 @@ private:
 
     void restore()
     {
-        if (attempt_->state_filled)
-            generation_.undo_state();
+        generation_.undo_state();
         if (attempt_->was_committed)
             generation_.take_pid_file_back();
         if (machine_.now() == state::serving) // not when a stop came meanwhile
