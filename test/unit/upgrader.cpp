@@ -7,7 +7,7 @@
 
 // A host that picks sync and none gets nothing of Boost.Log or libseccomp, and nothing of Asio that runs. (Boost.Process
 // brings Asio's traits of completion tokens.)
-#if defined(BOOST_ASIO_EXECUTION_CONTEXT_HPP) || defined(BOOST_ASIO_ANY_IO_EXECUTOR_HPP) || defined(BOOST_LOG_CONFIG_HPP_INCLUDED_) || defined(_SECCOMP_H)
+#if defined(BOOST_ASIO_EXECUTION_CONTEXT_HPP) || defined(BOOST_ASIO_ANY_IO_EXECUTOR_HPP) || defined(BOOST_LOG_DETAIL_CONFIG_HPP_INCLUDED_) || defined(_SECCOMP_H)
 #    error "the core includes what the host did not choose"
 #endif
 
