@@ -14,6 +14,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cerrno>
 #include <cstdlib>
 #include <fstream>
 #include <functional>
@@ -258,10 +259,8 @@ private:
         } else if (action == "close-stdio") {
             for (int const fd : {0, 1, 2})
                 ::close(fd);
-        } else if (action == "fork-worker") { // which keeps all descriptors
-            if (::fork() == 0)
-                for (::prctl(PR_SET_NAME, "worker");;)
-                    ::pause();
+        } else if (action == "fork-worker") {
+            fork_worker();
         } else if (action == "reap-all") {
             std::thread{[] {
                 for (;;)
@@ -303,6 +302,25 @@ private:
     {
         static std::vector<int> numbers;
         return numbers;
+    /// One that keeps all descriptors. Nothing goes on before it can be told by its name.
+    static void fork_worker()
+    {
+        int named[2];
+        if (::pipe2(named, O_CLOEXEC) != 0)
+            ::_exit(96);
+        if (::fork() == 0) {
+            ::prctl(PR_SET_NAME, "worker");
+            ::close(named[0]);
+            ::close(named[1]);
+            for (;;)
+                ::pause();
+        }
+        ::close(named[1]);
+        char byte;
+        while (::read(named[0], &byte, 1) < 0 && errno == EINTR) {}
+        ::close(named[0]);
+    }
+
     }
     static void release()
     {

@@ -271,6 +271,24 @@ public:
         BOOST_TEST(answer.pid == pid());
         check_descriptors(pid(), before.descriptors);
         check_nothing_left();
+    /// The child of the upgrade that runs, when it has been launched. It is told by name: a worker that the host forks
+    /// is a child of its process as well.
+    [[nodiscard]] ::pid_t child() const
+    {
+        ::pid_t found = 0;
+        auto const launched = [&] {
+            auto const all = steps("launched");
+            if (all.empty() || all.back().pid != pid())
+                return false;
+            auto const& text = all.back().text;
+            std::istringstream{text.substr(text.rfind(' ') + 1)} >> found;
+            auto const child = look_at(found);
+            return child && child->parent == pid();
+        };
+        BOOST_REQUIRE_MESSAGE(wait_until(launched), "there is no child");
+        return found;
+    }
+
         BOOST_TEST(read("pid") == std::to_string(pid()) + "\n");
     }
 
