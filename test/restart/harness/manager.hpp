@@ -8,6 +8,7 @@
 
 #include <poll.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 
 #include <cstring>
 #include <mutex>
@@ -39,6 +40,7 @@ public:
         ecdysis::address const where{path};
         int const on = 1;
         if (::bind(socket_.get(), where.data(), where.size()) != 0 ||
+            ::chmod(path.c_str(), 0666) != 0 || // as systemd does: services have users of their own
             ::setsockopt(socket_.get(), SOL_SOCKET, SO_PASSCRED, &on, sizeof on) != 0)
             throw std::runtime_error{"cannot be a service manager at " + path};
         thread_ = std::jthread{[this](std::stop_token ends) {
