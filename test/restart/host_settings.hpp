@@ -9,12 +9,13 @@
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cerrno>
+#include <chrono>
 #include <cstdlib>
 #include <fstream>
 #include <functional>
@@ -74,6 +75,7 @@ struct settings
     std::string behave = "/dev/null";
     std::size_t threads = 2;   ///< that run the io_context
     std::size_t acceptors = 1; ///< threads or coroutines a listener
+    int backlog = SOMAXCONN;
     std::chrono::milliseconds drain{20'000};
     bool state = false;
     bool manager_required = true;
@@ -143,6 +145,8 @@ private:
             threads = std::stoul(value);
         else if (name == "--acceptors")
             acceptors = std::stoul(value);
+        else if (name == "--backlog")
+            backlog = std::stoi(value);
         else if (name == "--offer") // NAME:COUNT
             offers.emplace_back(value.substr(0, value.find(':')), std::stoul(value.substr(value.find(':') + 1)));
         else
@@ -298,10 +302,6 @@ private:
         }
     }
 
-    static std::vector<int>& taken()
-    {
-        static std::vector<int> numbers;
-        return numbers;
     /// One that keeps all descriptors. Nothing goes on before it can be told by its name.
     static void fork_worker()
     {
@@ -321,6 +321,10 @@ private:
         ::close(named[0]);
     }
 
+    static std::vector<int>& taken()
+    {
+        static std::vector<int> numbers;
+        return numbers;
     }
     static void release()
     {
