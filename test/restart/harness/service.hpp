@@ -20,6 +20,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -293,19 +294,30 @@ public:
 
     [[nodiscard]] footprint look() const { return {generation(), pid(), descriptors(pid())}; }
 
-    /// The same when the upgrade before and its clients have gone: nothing changes any more.
+    /// The same when the upgrade before and its clients have gone: nothing changes any more, and each thread has waited
+    /// since, for one that has an end to see may not have had the processor.
     [[nodiscard]] footprint settled()
     {
         auto const quiet = hold_prober();
         auto found = look();
         int same = 0;
+        std::set<::pid_t> waited;
         BOOST_TEST(wait_until([&] {
+            bool all = true;
+            for (auto const& one : threads(pid())) {
+                if (one.state == 'S')
+                    waited.insert(one.pid);
+                all = all && waited.contains(one.pid);
+            }
             auto now = look();
-            bool const rests = now.descriptors == found.descriptors &&
-                               std::ranges::count(now.descriptors, "anon_inode:[pidfd]") == 0;
-            same = rests ? same + 1 : 0;
+            if (now.descriptors == found.descriptors && std::ranges::count(now.descriptors, "anon_inode:[pidfd]") == 0) {
+                ++same;
+            } else {
+                same = 0;
+                waited.clear();
+            }
             found = std::move(now);
-            return same == 8;
+            return same >= 8 && all;
         }));
         return found;
     }
