@@ -92,8 +92,12 @@ std::vector<process> workers()
 
 void end_workers()
 {
-    for (auto const& each : workers())
-        ::kill(each.pid, SIGKILL);
+    BOOST_TEST(wait_until([] {
+        auto const left = workers();
+        for (auto const& each : left)
+            ::kill(each.pid, SIGKILL);
+        return std::ranges::all_of(left, [](auto const& each) { return each.state == 'Z'; });
+    }));
 }
 
 /// Chance, that can be had again: ECDYSIS_TEST_SEED.
@@ -195,6 +199,7 @@ RESTART_TEST(a_worker_that_keeps_all_descriptors_when_the_child_dies)
     one.behave("");
     BOOST_TEST(upgrade_with_workers(one).starts_with("ok generation=1 "));
     nothing_failed(load);
+    service::check_ended_well(before.pid);
     end_workers();
     one.check_succeeded(before);
     one.stop();
