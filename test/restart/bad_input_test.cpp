@@ -401,6 +401,7 @@ RESTART_TEST(a_variable_that_leaked)
     auto asker = one.at_control();
     one.wait_for("handed_over");
     auto const child = one.child();
+    BOOST_REQUIRE(wait_until([&] { return look_at(child)->state == 'T'; })); // or it would miss SIGCONT
     std::ifstream environment{"/proc/" + std::to_string(child) + "/environ"};
     std::string variable;
     for (std::string each; std::getline(environment, each, '\0');)
