@@ -406,6 +406,7 @@ RESTART_TEST(a_variable_that_leaked)
     auto asker = one.at_control();
     one.wait_for("handed_over");
     auto const child = one.child();
+    BOOST_REQUIRE(wait_until([&] { return look_at(child)->state == 'T'; })); // or it would miss SIGCONT
     std::ifstream environment{"/proc/" + std::to_string(child) + "/environ"};
     std::string variable;
     for (std::string each; std::getline(environment, each, '\0');)
@@ -649,18 +650,23 @@ RESTART_TEST(control_clients_that_misbehave)
 {
     service one{built, {.probed = answers_all}};
     auto const before = one.settled();
+    auto const next_generation = [&](unsigned number) { // alone, for its parent says busy until it has heard of it
+        auto const parent = one.pid();
+        one.expect_generation(number);
+        service::check_ended_well(parent);
+    };
     {
         auto silent = one.at_control(); // never reads
-        one.expect_generation(1);
+        next_generation(1);
         auto talking = one.at_control();
         std::string const words(1 << 16, '\xff');
         for (int i = 0; i != 20; ++i)
             ::send(talking.native_handle(), words.data(), words.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
-        one.expect_generation(2);
+        next_generation(2);
         auto const line = talking.receive().value_or("no answer");
         BOOST_TEST(line.starts_with("ok generation=2 "), line);
         static_cast<void>(one.at_control()); // gone at once
-        one.expect_generation(3);
+        next_generation(3);
         one.check_succeeded(before);
     }
     one.behave("claimed sleep 300");

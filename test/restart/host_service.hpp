@@ -236,9 +236,14 @@ private:
 
     [[nodiscard]] static std::string pattern(std::size_t size)
     {
-        std::string result(size, ' ');
-        for (std::size_t i = 0; i != size; ++i)
-            result[i] = static_cast<char>('a' + i % 251 % 26);
+        std::string block(251, ' ');
+        for (std::size_t i = 0; i != block.size(); ++i)
+            block[i] = static_cast<char>('a' + i % 26);
+        std::string result;
+        result.reserve(size + block.size());
+        while (result.size() < size)
+            result += block;
+        result.resize(size);
         return result;
     }
     /// What is too long for an answer: its size, and whether it is the pattern.
