@@ -78,13 +78,13 @@ public:
         request what;
         address where;
         os::owned_fd socket;
-        os::file_identity path{};
+        os::identity path{};
         bool inherited = false;
         typename Io::handle watch{};
     };
 
     /// Opens the door that `where` names, or takes the parent's. Throws `error`.
-    void open(request what, std::string const& where, os::owned_fd inherited, os::file_identity path)
+    void open(request what, std::string const& where, os::owned_fd inherited, os::identity path)
     {
         address const at{where};
         listen_options const only_us{.mode = 0600};
@@ -118,7 +118,7 @@ public:
     void hand_over() noexcept { doors_.clear(); }
 
     /// The path with that identity goes: no child took the socket over.
-    void unlink(os::file_identity path) noexcept
+    void unlink(os::identity path) noexcept
     {
         for (auto const& door : doors_)
             if (door.path == path)

@@ -627,7 +627,7 @@ private:
     void open_door(request what, std::string const& where)
     {
         auto inherited = take(handoff::descriptor_kind::control, door_name(what, address{where}));
-        os::file_identity const path{inherited.record.device, inherited.record.inode};
+        os::identity const path{inherited.record.device, inherited.record.inode};
         control_.open(what, where, std::move(inherited.fd), path);
     }
 

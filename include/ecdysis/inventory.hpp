@@ -137,17 +137,14 @@ public:
         auto const bound = address::bound(result.front()->fd(), ec); // port 0 has become one for all
         if (ec)
             throw error{ec, "add a shard to " + name};
-        while (result.size() < count) {
-            auto fd = sockets::open(kind, bound, options);
-            // A bound datagram socket gets its share of the datagrams, so in a child it is bound only after commit.
-            bool const bind_now = !from || !is_datagram(kind);
-            if (bind_now)
-                (void)sockets::bind(fd, kind, bound, options);
-            if (!from && !is_datagram(kind))
-                sockets::listen(fd, kind, bound, options);
-            auto const left = from == nullptr ? todo::nothing : bind_now ? todo::listen : todo::bind;
-            socket shard{new_record(kind, name, {}), kind, bound, options, {}, false, true, left};
-            result.push_back(keep(io, connections, std::move(shard), std::move(fd), accepting));
+        try {
+            while (result.size() < count)
+                result.push_back(add_shard(io, connections, kind, name, bound, options, from, accepting));
+        } catch (...) { // the host gets none of them, so none may take connections
+            for (auto& one : sockets_)
+                if (!one.inherited && std::ranges::find(result, one.source) != result.end())
+                    give_up(one);
+            throw;
         }
         return result;
     }
@@ -278,9 +275,7 @@ public:
                 if (one.left == todo::listen && !is_datagram(one.kind)) // again on inherited ones: the backlog is ours
                     sockets::listen(one.source->fd(), one.kind, one.where, one.options);
             } catch (error const& e) {
-                one.failed = true;
-                end(one, os::unlinked::fresh);
-                one.source->close();
+                give_up(one);
                 warn(e.what());
                 continue;
             }
@@ -368,7 +363,7 @@ private:
         return is_datagram(kind) ? handoff::descriptor_kind::datagram : handoff::descriptor_kind::listener;
     }
 
-    [[nodiscard]] handoff::record new_record(socket_kind kind, std::string const& name, os::file_identity path)
+    [[nodiscard]] handoff::record new_record(socket_kind kind, std::string const& name, os::identity path)
     {
         if (name.size() > handoff::max_name)
             throw error{errc::name_too_long, "listen on " + name};
@@ -380,13 +375,40 @@ private:
                 .flags = path ? handoff::path_owned : std::uint8_t{0}};
     }
 
+    [[nodiscard]] source_ptr add_shard(Io& io, std::shared_ptr<open_connections> const& connections, socket_kind kind,
+                                       std::string const& name, address const& bound, listen_options const& options,
+                                       handoff::inheritance const* from, bool accepting)
+    {
+        auto fd = sockets::open(kind, bound, options);
+        // A bound datagram socket gets its share of the datagrams, so in a child it is bound only after commit.
+        bool const bind_now = !from || !is_datagram(kind);
+        if (bind_now)
+            (void)sockets::bind(fd, kind, bound, options);
+        if (!from && !is_datagram(kind))
+            sockets::listen(fd, kind, bound, options);
+        auto const left = from == nullptr ? todo::nothing : bind_now ? todo::listen : todo::bind;
+        socket shard{new_record(kind, name, {}), kind, bound, options, {}, false, true, left};
+        return keep(io, connections, std::move(shard), std::move(fd), accepting);
+    }
+
+    /// It cannot be used, and is handed over to nobody.
+    static void give_up(socket& one)
+    {
+        one.failed = true;
+        end(one, os::unlinked::fresh);
+        one.source->close();
+    }
+
     [[nodiscard]] source_ptr keep(Io& io, std::shared_ptr<open_connections> const& connections, socket&& made,
                                   os::owned_fd fd, bool accepting)
     {
         error_code ec;
         made.source = io.make_source(std::move(fd), connections, ec);
-        if (ec)
+        if (ec) {
+            if (!made.inherited)
+                unlink(made);
             throw error{ec, "listen on " + made.record.name};
+        }
         if (accepting)
             made.source->open();
         auto& kept = sockets_.emplace_back(std::move(made));
@@ -420,7 +442,7 @@ private:
         auto const path = one.where.path();
         struct ::stat status{};
         if ((one.record.flags & handoff::path_owned) == 0 || ::lstat(path.c_str(), &status) != 0 ||
-            os::file_identity{status.st_dev, status.st_ino} != os::file_identity{one.record.device, one.record.inode})
+            os::identity{status.st_dev, status.st_ino} != os::identity{one.record.device, one.record.inode})
             return;
         auto const was = status.st_mode & 07777U;
         auto const wanted = *one.options.mode & 07777U;

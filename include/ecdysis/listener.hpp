@@ -127,7 +127,7 @@ inline void set(os::borrowed_fd socket, int level, int option, int value, std::s
 }
 
 /// Binds; a Unix path that a process which has gone left behind is replaced. Gives the path's identity, for the unlink.
-[[nodiscard]] inline os::file_identity bind(os::borrowed_fd socket, socket_kind kind, address const& where,
+[[nodiscard]] inline os::identity bind(os::borrowed_fd socket, socket_kind kind, address const& where,
                                             listen_options const& options)
 {
     auto const bind_once = [&](error_code& ec) {

@@ -14,58 +14,6 @@
 
 namespace ecdysis::io {
 
-/// What a signal did before a handler of ours was installed, to be brought back when ours goes.
-class signal_disposition
-{
-public:
-    signal_disposition(int signal, error_code& ec) noexcept : signal_{signal}
-    {
-        os::call(ec, [&] { return ::sigaction(signal_, nullptr, &previous_); });
-    }
-
-    [[nodiscard]] int signal() const noexcept { return signal_; }
-
-    /// To be called once ours is in place.
-    void installed() noexcept { ours_ = current(); }
-
-    /// Brings the previous disposition back, unless somebody has replaced ours since.
-    void bring_back() const noexcept
-    {
-        if (same(current(), ours_))
-            ::sigaction(signal_, &previous_, nullptr);
-    }
-
-    /// The same where `remove` takes our handler away and leaves the default: a replacement by somebody else survives
-    /// that, and a handler that others share stays.
-    template <class F>
-    void bring_back_after(F&& remove) const
-    {
-        auto const before = current();
-        remove();
-        if (!same(before, ours_))
-            ::sigaction(signal_, &before, nullptr);
-        else if (!same(current(), ours_))
-            ::sigaction(signal_, &previous_, nullptr);
-    }
-
-private:
-    [[nodiscard]] struct ::sigaction current() const noexcept
-    {
-        struct ::sigaction action{};
-        ::sigaction(signal_, nullptr, &action);
-        return action;
-    }
-    // sa_handler and sa_sigaction share their place.
-    static bool same(struct ::sigaction const& a, struct ::sigaction const& b) noexcept
-    {
-        return a.sa_handler == b.sa_handler;
-    }
-
-    int signal_;
-    struct ::sigaction previous_{};
-    struct ::sigaction ours_{};
-};
-
 /// Lets `signals` through in this thread; a generation is started with some of them blocked.
 inline void unblock(std::span<int const> signals) noexcept
 {
@@ -86,6 +34,78 @@ inline void discard(std::span<int const> signals) noexcept
     ::timespec const at_once{};
     while (::sigtimedwait(&set, nullptr, &at_once) > 0 || errno == EINTR) {}
 }
+
+/// What a signal did before a handler of ours was installed, to be brought back when ours goes.
+class signal_disposition
+{
+public:
+    signal_disposition(int signal, error_code& ec) noexcept : signal_{signal}
+    {
+        os::call(ec, [&] { return ::sigaction(signal_, nullptr, &previous_); });
+    }
+
+    [[nodiscard]] int signal() const noexcept { return signal_; }
+
+    /// To be called once ours is in place.
+    void installed() noexcept { ours_ = current(); }
+
+    /// Brings the previous disposition back, unless somebody has replaced ours since.
+    void bring_back() const noexcept
+    {
+        pending_is_ours([&] {
+            if (same(current(), ours_))
+                ::sigaction(signal_, &previous_, nullptr);
+        });
+    }
+
+    /// The same where `remove` takes our handler away and leaves the default: a replacement by somebody else survives
+    /// that, and a handler that others share stays.
+    template <class F>
+    void bring_back_after(F&& remove) const
+    {
+        pending_is_ours([&] {
+            auto const before = current();
+            remove();
+            if (!same(before, ours_))
+                ::sigaction(signal_, &before, nullptr);
+            else if (!same(current(), ours_))
+                ::sigaction(signal_, &previous_, nullptr);
+        });
+    }
+
+private:
+    /// What has come and was not delivered yet (its thread waits for a processor) was meant for our handler: by the
+    /// previous disposition it could end the process.
+    template <class F>
+    void pending_is_ours(F&& change) const
+    {
+        ::sigset_t set;
+        ::sigset_t before;
+        ::sigemptyset(&set);
+        ::sigaddset(&set, signal_);
+        ::pthread_sigmask(SIG_BLOCK, &set, &before);
+        discard({&signal_, 1});
+        change();
+        discard({&signal_, 1});
+        ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    }
+
+    [[nodiscard]] struct ::sigaction current() const noexcept
+    {
+        struct ::sigaction action{};
+        ::sigaction(signal_, nullptr, &action);
+        return action;
+    }
+    // sa_handler and sa_sigaction share their place.
+    static bool same(struct ::sigaction const& a, struct ::sigaction const& b) noexcept
+    {
+        return a.sa_handler == b.sa_handler;
+    }
+
+    int signal_;
+    struct ::sigaction previous_{};
+    struct ::sigaction ours_{};
+};
 
 } // namespace ecdysis::io
 
