@@ -309,7 +309,7 @@ RESTART_TEST(a_stop_of_all_processes_is_one_stop)
     one.behave("");
     auto asker = one.at_control();
     one.wait_for("serving", 2); // which the parent has not read
-    auto const child = child_of(one);
+    auto const child = one.child();
     connection fresh{one.address()};
     BOOST_TEST(fresh.ask().value().pid == child);
     ::kill(child, SIGTERM);
@@ -317,12 +317,17 @@ RESTART_TEST(a_stop_of_all_processes_is_one_stop)
     one.wait_for("draining");
     one.signal(SIGCONT);
     one.wait_for("draining", 2);
-    BOOST_TEST(fresh.ask().value().last); // and is not cut
-    BOOST_TEST(old.ask().value().last);
+    auto const answer = fresh.ask(); // it is not cut
+    BOOST_REQUIRE(answer.has_value());
+    BOOST_TEST(answer->last);
+    // For a parent that reads of serving before it takes its signal, the stop comes while it drains already.
+    if (one.steps("upgraded").empty())
+        BOOST_TEST(old.ask().value().last);
     BOOST_TEST(gone(child));
     check_over(one);
     for (auto const& each : one.steps("drained"))
-        BOOST_TEST(each.text == "drained, 0 connections left");
+        if (each.pid == child || one.steps("upgraded").empty())
+            BOOST_TEST(each.text == "drained, 0 connections left");
 }
 
 RESTART_TEST(stop_while_draining_ends_the_drain)
@@ -578,7 +583,7 @@ RESTART_TEST_AS_ROOT(the_service_s_own_user_and_root_may_ask)
         BOOST_TEST(one.manager().heard("MAINPID=" + std::to_string(one.pid()), first));
     }
     for (auto const& each : one.steps("warning")) // by the children that failed
-        BOOST_TEST(each.text == "of test: the new generation failed");
+        BOOST_TEST(each.text.starts_with("of test: the new generation failed"), each.text);
     one.stop();
 }
 
