@@ -530,7 +530,8 @@ RESTART_TEST(control_sockets_without_a_path)
     BOOST_TEST((connection{ecdysis::address{control.prefix + "stop"}}.state() == result::refused));
 
     service another{built, control.how()};
-    BOOST_TEST(control.ask("partial") == "ok exit=partially-stopped connections=0");
+    auto const told = control.ask("partial"); // whose answer comes at once, not when the drain is over
+    BOOST_TEST(told.starts_with("ok exit=partially-stopped connections="), told);
     check_over(another);
 }
 
