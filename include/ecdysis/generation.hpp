@@ -10,14 +10,16 @@
 #include <ecdysis/handoff/child_side.hpp>
 #include <ecdysis/handoff/parent_side.hpp>
 #include <ecdysis/inventory.hpp>
-#include <ecdysis/io/signal_disposition.hpp>
 #include <ecdysis/launch/program.hpp>
+#include <ecdysis/offer.hpp>
+#include <ecdysis/only_upgrader.hpp>
 #include <ecdysis/options.hpp>
 #include <ecdysis/outcome.hpp>
 #include <ecdysis/pid_file.hpp>
+#include <ecdysis/signal_triggers.hpp>
+#include <ecdysis/states.hpp>
 
 #include <algorithm>
-#include <atomic>
 #include <memory>
 #include <optional>
 #include <string>
@@ -25,27 +27,6 @@
 #include <vector>
 
 namespace ecdysis {
-
-/// At most one upgrader lives in a process: signals, the variable and the parent's role are the process's own.
-class only_upgrader
-{
-public:
-    only_upgrader()
-    {
-        if (exists().exchange(true))
-            throw error{errc::second_upgrader, "construct an upgrader"};
-    }
-    only_upgrader(only_upgrader const&) = delete;
-    only_upgrader& operator=(only_upgrader const&) = delete;
-    ~only_upgrader() { exists() = false; }
-
-private:
-    static std::atomic<bool>& exists() noexcept
-    {
-        static std::atomic<bool> flag{false};
-        return flag;
-    }
-};
 
 /// One process in the line: what `upgrader` is the facade of. It joins the two sides of the protocol with what
 /// concerns the whole process: descriptors, triggers, the pid file, exits and the drain.
@@ -114,7 +95,8 @@ public:
 
     [[nodiscard]] unsigned number() const noexcept { return child_side_ ? child_side_->number() : 0; }
     [[nodiscard]] std::shared_ptr<open_connections> const& connections() const noexcept { return connections_; }
-    [[nodiscard]] ecdysis::inventory<Io>& inventory() noexcept { return inventory_; }
+    [[nodiscard]] std::shared_ptr<offered_files> const& files() const noexcept { return files_; }
+    [[nodiscard]] ecdysis::states& states() noexcept { return states_; }
     [[nodiscard]] os::owned_fd take_parent_channel() noexcept { return std::move(parent_channel_); }
     [[nodiscard]] os::owned_fd take_child_channel() noexcept { return std::move(child_channel_); }
 
@@ -161,7 +143,7 @@ public:
 
     [[nodiscard]] std::optional<inherited_state> state(std::string const& name)
     {
-        return inventory_.take_state(name, accepting_);
+        return states_.take(name, accepting_);
     }
 
     [[nodiscard]] outcome<nothing>& begin_ready()
@@ -287,6 +269,8 @@ public:
     [[nodiscard]] handoff::bequest bequeath(os::owned_fd& channel)
     {
         auto result = inventory_.bequeath();
+        files_->bequeath(result);
+        states_.bequeath(result);
         using kind = handoff::descriptor_kind;
         for (auto const& door : control_.doors())
             result.add({.kind = kind::control,
@@ -308,8 +292,8 @@ public:
         return result;
     }
 
-    void fill_late_state() { inventory_.fill_late_state(); }
-    void undo_state() noexcept { inventory_.undo_state(); }
+    void fill_late_state() { states_.fill_late(); }
+    void undo_state() noexcept { states_.undo(); }
 
     void take_pid_file_back()
     {
@@ -420,13 +404,15 @@ private:
         }
         parent_channel_ = take(handoff::descriptor_kind::channel, "channel").fd;
         if (auto* const from = inheritance())
-            inventory_.inherit_state(*from);
-        install_signals();
+            states_.inherit(*from);
         error_code ec;
-        if (child_side_) {
-            free_signals(child_side_->blocked());
+        signals_.install(
+            policies.io, options_, child_side_ ? child_side_->blocked() : std::vector<int>{},
+            [this](request what, trigger by) { on_signal(what, by); }, ec);
+        if (ec)
+            throw error{ec, "handle the signals that were named"};
+        if (child_side_)
             child_side_->watch(ec);
-        }
         if (ec)
             throw error{ec, "watch the parent"};
     }
@@ -444,48 +430,11 @@ private:
 
     // ---- triggers
 
-    void install_signals()
+    void on_signal(request what, trigger by)
     {
-        std::vector<int> all;
-        for (auto const* some : {&options_.upgrade_on, &options_.stop_on, &options_.partial_stop_on})
-            all.insert(all.end(), some->begin(), some->end());
-        if (all.empty())
-            return;
-        error_code ec;
-        signals_ = policies.io.signals(all, [this](int signal) { on_signal(signal); }, ec);
-        if (ec)
-            throw error{ec, "handle the signals that were named"};
-    }
-
-    /// The parent's upgrade signals started blocked. Those that this host has no use for are the process's again, and
-    /// what came of them meanwhile was meant for the parent.
-    void free_signals(std::vector<int> blocked)
-    {
-        std::erase_if(blocked, [this](int signal) {
-            return is_in(options_.upgrade_on, signal) || is_in(options_.stop_on, signal) ||
-                   is_in(options_.partial_stop_on, signal);
-        });
-        if (blocked.empty())
-            return;
-        io::discard(blocked);
-        io::unblock(blocked);
-    }
-
-    [[nodiscard]] static bool is_in(std::vector<int> const& some, int signal) noexcept
-    {
-        return std::ranges::find(some, signal) != some.end();
-    }
-
-    void on_signal(int signal)
-    {
-        trigger const by{.from = trigger::source::signal, .signal = signal};
-        if (is_in(options_.stop_on, signal))
-            return ask(request::stop, by, {});
-        if (is_in(options_.partial_stop_on, signal))
-            return ask(request::partial_stop, by, {});
         auto const earliest = std::max(began_serving_, parent_side_->last_ended()) + options_.signal_interval;
-        if (!serving_ || parent_side_->upgrading() || io::clock::now() >= earliest)
-            return ask(request::upgrade, by, {});
+        if (what != request::upgrade || !serving_ || parent_side_->upgrading() || io::clock::now() >= earliest)
+            return ask(what, by, {});
         // Sooner than is good: all that come until then are one.
         signal_delay_ = policies.io.at(earliest, [this, by] { ask(request::upgrade, by, {}); });
     }
@@ -535,7 +484,7 @@ private:
         drain_deadline_ = {};
         close_idle_ = {};
         signal_delay_ = {};
-        signals_ = {};
+        signals_.close();
         inventory_.close(paths_to_unlink());
         control_.close(paths_to_unlink());
         if (is_last() || retired_) // a child that has the same file has written it by now
@@ -582,7 +531,8 @@ private:
 
     void drop_unread_state(handover when)
     {
-        inventory_.drop_unread_state(when, [this](std::string const& name) { tell(events::unclaimed{"state " + name}); });
+        for (auto const& name : states_.drop_unread(when))
+            tell(events::unclaimed{"state " + name});
     }
 
     /// What a host ran into is what the parent should hear if this generation then ends before it was ready.
@@ -663,7 +613,9 @@ private:
     only_upgrader only_;
     ecdysis::options options_;
     std::shared_ptr<open_connections> connections_ = std::make_shared<open_connections>();
-    ecdysis::inventory<Io> inventory_;
+    inventory<Io> inventory_;
+    std::shared_ptr<offered_files> files_ = std::make_shared<offered_files>();
+    ecdysis::states states_;
     control_server<Io> control_;
     pid_file pid_file_;
     os::owned_fd parent_channel_;
@@ -683,7 +635,7 @@ private:
     outcome<exit> exit_;
     outcome<std::size_t> drained_;
 
-    handle signals_;
+    signal_triggers<Io> signals_;
     handle signal_delay_;
     handle drain_deadline_;
     handle close_idle_;

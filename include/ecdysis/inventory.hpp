@@ -7,19 +7,13 @@
 #include <ecdysis/handoff/inheritance.hpp>
 #include <ecdysis/handoff/wire.hpp>
 #include <ecdysis/listener.hpp>
-#include <ecdysis/state.hpp>
 
-#include <fcntl.h>
 #include <sys/stat.h>
 
 #include <algorithm>
 #include <cstdint>
 #include <deque>
-#include <list>
-#include <map>
 #include <memory>
-#include <mutex>
-#include <optional>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -28,66 +22,7 @@
 
 namespace ecdysis {
 
-/// A file that the parent handed over by name, with the bytes that came beside it.
-struct handed_over_file
-{
-    os::owned_fd fd;
-    std::string bytes;
-};
-
-/// The files that a host would hand over. Shared with their handles, so that either may go first.
-struct offered_files
-{
-    struct file
-    {
-        std::string name;
-        std::string bytes;
-        std::shared_ptr<os::owned_fd const> fd;
-    };
-
-    std::mutex mutex;
-    std::map<std::uint64_t, file> all;
-    std::uint64_t next = 0;
-};
-
-/// Keeps one file offered to the next generation, as long as it lives. Movable; any thread may drop it.
-class offer
-{
-public:
-    offer() = default;
-    offer(std::shared_ptr<offered_files> files, offered_files::file what) : files_{std::move(files)}
-    {
-        std::lock_guard const hold{files_->mutex};
-        key_ = files_->next++;
-        files_->all.emplace(key_, std::move(what));
-    }
-    offer(offer&&) noexcept = default;
-    offer& operator=(offer&& other) noexcept
-    {
-        if (this != &other) {
-            withdraw();
-            files_ = std::move(other.files_);
-            key_ = other.key_;
-        }
-        return *this;
-    }
-    ~offer() { withdraw(); }
-
-    /// The file is not handed over by an upgrade that starts from now on.
-    void withdraw() noexcept
-    {
-        if (auto const files = std::exchange(files_, nullptr)) {
-            std::lock_guard const hold{files->mutex};
-            files->all.erase(key_);
-        }
-    }
-
-private:
-    std::shared_ptr<offered_files> files_;
-    std::uint64_t key_ = 0;
-};
-
-/// All descriptors that this generation holds for the next one, and its state.
+/// All sockets that this generation holds, for itself and for the next one.
 template <class Io>
 class inventory
 {
@@ -149,115 +84,17 @@ public:
         return result;
     }
 
-    [[nodiscard]] offer offer_file(std::string name, int fd, std::string bytes)
-    {
-        if (name.size() > handoff::max_name || bytes.size() > handoff::max_bytes)
-            throw error{errc::name_too_long, "offer \"" + name + "\""};
-        error_code ec;
-        os::owned_fd copy{os::call(ec, [&] { return ::fcntl(fd, F_DUPFD_CLOEXEC, 3); })};
-        if (ec)
-            throw error{ec, "offer \"" + name + "\", descriptor " + std::to_string(fd)};
-        return {files_, {std::move(name), std::move(bytes), std::make_shared<os::owned_fd const>(std::move(copy))}};
-    }
-
-    void add_state(std::string name, handover when, state_filler fill, state_undo undo)
-    {
-        if (name.size() > 200) // memfd_create(2): at most 249 bytes
-            throw error{errc::name_too_long, "name state \"" + name + "\""};
-        if (std::ranges::any_of(states_, [&](state const& one) { return one.name == name; }))
-            throw error{make_error_code(boost::system::errc::invalid_argument),
-                        "name state \"" + name + "\": there is one of that name"};
-        states_.push_back({std::move(name), when, std::move(fill), std::move(undo), {}, false});
-    }
-
-    void inherit_state(handoff::inheritance& from)
-    {
-        using kind = handoff::descriptor_kind;
-        std::vector<std::pair<kind, std::string>> found;
-        for (auto const& one : from.all())
-            if (one.record.kind == kind::early_state || one.record.kind == kind::late_state)
-                found.emplace_back(one.record.kind, one.record.name);
-        for (auto const& [what, name] : found)
-            inherited_states_.insert_or_assign(
-                name, std::pair{from.take(what, name).fd, what == kind::early_state});
-    }
-
-    /// Once; nothing if the parent has none of that name. Throws `error`: errc::too_late's opposite,
-    /// errc::not_serving, for late state before commit; errc::state_not_sealed.
-    [[nodiscard]] std::optional<inherited_state> take_state(std::string const& name, bool committed)
-    {
-        auto const at = inherited_states_.find(name);
-        if (at == inherited_states_.end())
-            return {};
-        auto& [file, early] = at->second;
-        if (!early && !committed)
-            throw error{errc::not_serving, "read late state \"" + name + "\": it is filled at commit, after ready"};
-        auto result = inherited_state::map(file, name);
-        inherited_states_.erase(at);
-        return result;
-    }
-
     // ---- for an upgrade
 
-    /// Everything, the sockets first and in their order; early state is filled.
+    /// All, in their order.
     [[nodiscard]] handoff::bequest bequeath()
     {
-        using kind = handoff::descriptor_kind;
         handoff::bequest result;
         result.reserve(sockets_.size());
         for (auto const& one : sockets_)
             if (!one.failed)
                 result.add(one.record, one.source->fd(), one.source);
-        {
-            std::lock_guard const hold{files_->mutex};
-            std::map<std::string, std::uint16_t> indexes;
-            for (auto const& [key, file] : files_->all)
-                result.add({.kind = kind::connection, .index = indexes[file.name]++, .name = file.name, .bytes = file.bytes},
-                           *file.fd, file.fd);
-        }
-        for (auto& state : states_) {
-            error_code ec;
-            auto file = make_state_file(state.name, ec);
-            if (ec)
-                throw error{ec, "make a file for state \"" + state.name + "\""};
-            state.file = std::make_shared<os::owned_fd const>(std::move(file));
-            if (state.when == handover::early)
-                fill(state);
-            result.add({.kind = state.when == handover::early ? kind::early_state : kind::late_state,
-                        .name = state.name,
-                        .bytes = {}},
-                       *state.file, state.file);
-        }
         return result;
-    }
-
-    void fill_late_state()
-    {
-        for (auto& state : states_)
-            if (state.when == handover::late && state.file) // else it was named since, and is for the next upgrade
-                fill(state);
-    }
-
-    /// The parent's early or late state that the host has not read goes, telling the name of each.
-    template <class F>
-    void drop_unread_state(handover when, F&& tell)
-    {
-        std::erase_if(inherited_states_, [&](auto const& one) {
-            auto const& [name, state] = one;
-            if (state.second != (when == handover::early))
-                return false;
-            tell(name);
-            return true;
-        });
-    }
-
-    void undo_state() noexcept
-    {
-        for (auto& state : states_) {
-            state.file.reset();
-            if (std::exchange(state.filled, false) && state.undo)
-                state.undo();
-        }
     }
 
     // ---- life
@@ -330,8 +167,6 @@ public:
         sockets_.clear();
     }
 
-    [[nodiscard]] std::shared_ptr<offered_files> const& files() const noexcept { return files_; }
-
 private:
     enum class todo { nothing, listen, bind }; ///< at commit
 
@@ -346,16 +181,6 @@ private:
         bool ours;      ///< the path, if it has one, is for us to unlink
         todo left;
         bool failed = false; ///< to open at commit
-    };
-
-    struct state
-    {
-        std::string name;
-        handover when;
-        state_filler fill;
-        state_undo undo;
-        std::shared_ptr<os::owned_fd const> file;
-        bool filled;
     };
 
     [[nodiscard]] static handoff::descriptor_kind wire_kind(socket_kind kind) noexcept
@@ -420,20 +245,6 @@ private:
     /// Its place among those of the same name: the parent's index may have gaps. Nobody asks for it before commit.
     void number(socket& one) { one.record.index = next_index_[one.record.name]++; }
 
-    static void fill(state& one)
-    {
-        one.filled = true;
-        try {
-            fill_state_file(*one.file, one.fill);
-        } catch (error const&) {
-            throw;
-        } catch (std::exception const& e) {
-            throw error{errc::state_failed, "fill state \"" + one.name + "\": " + e.what()};
-        } catch (...) {
-            throw error{errc::state_failed, "fill state \"" + one.name + "\": the host threw what is no exception"};
-        }
-    }
-
     /// The parent's may have asked for another mode. Not before commit, for the path is the parent's until then; and only
     /// while it is still the socket that was handed over.
     template <class Warn>
@@ -479,9 +290,6 @@ private:
 
     std::deque<socket> sockets_; ///< which never moves its elements
     std::unordered_map<std::string_view, std::uint16_t> next_index_; ///< by the names in `sockets_`
-    std::shared_ptr<offered_files> files_ = std::make_shared<offered_files>();
-    std::list<state> states_; ///< a filler may name another
-    std::map<std::string, std::pair<os::owned_fd, bool>> inherited_states_;
 };
 
 } // namespace ecdysis

@@ -197,7 +197,7 @@ public:
     [[nodiscard]] ecdysis::offer offer(std::string name, int fd, std::string bytes = {})
     {
         auto const hold = generation_.policies.io.lock();
-        return generation_.inventory().offer_file(std::move(name), fd, std::move(bytes));
+        return offer_file(generation_.files(), std::move(name), fd, std::move(bytes));
     }
     [[nodiscard]] ecdysis::offer offer(std::string name, int fd, std::string bytes, error_code& ec)
     {
@@ -232,7 +232,7 @@ public:
     void hand_over_state(std::string name, handover when, state_filler fill, state_undo undo = {})
     {
         auto const hold = generation_.policies.io.lock();
-        generation_.inventory().add_state(std::move(name), when, std::move(fill), std::move(undo));
+        generation_.states().add(std::move(name), when, std::move(fill), std::move(undo));
     }
     void hand_over_state(std::string name, handover when, state_filler fill, state_undo undo, error_code& ec)
     {

@@ -56,6 +56,17 @@ struct child
     }();
 };
 
+/// Serves until the parent takes `file` away, which it does when it has seen what it wants to.
+void stay_until_gone(sync_upgrader& up, fs::path const& file)
+{
+    std::jthread const stopper{[&] {
+        for (int i = 0; i != 1000 && fs::exists(file); ++i)
+            std::this_thread::sleep_for(10ms);
+        up.request_stop();
+    }};
+    up.wait();
+}
+
 /// Asks for an upgrade, runs until its end is told, and gives what was told.
 std::string upgrade(sync_upgrader& up)
 {
@@ -106,8 +117,7 @@ BOOST_AUTO_TEST_CASE(reads_no_state)
     seen += "at commit:";
     up.ready();
     seen += " at the end:";
-    up.request_partial_stop();
-    up.wait();
+    stay_until_gone(up, place / "stay");
     std::ofstream{place / "seen.new"} << seen;
     fs::rename(place / "seen.new", place / "seen");
 }
@@ -133,12 +143,7 @@ BOOST_AUTO_TEST_CASE(has_another_pid_file)
     chosen.pid_file = place / "other";
     sync_upgrader up{chosen};
     up.ready();
-    std::jthread const until_the_parent_has_gone{[&] {
-        for (int i = 0; i != 500 && fs::exists(place / "pid"); ++i)
-            std::this_thread::sleep_for(10ms);
-        up.request_stop();
-    }};
-    up.wait();
+    stay_until_gone(up, place / "pid");
 }
 
 BOOST_AUTO_TEST_CASE(stops_as_soon_as_it_serves)
@@ -306,11 +311,13 @@ BOOST_AUTO_TEST_CASE(state_that_is_not_read_is_dropped_and_reported)
 {
     directory const place;
     auto chosen = with("reads_no_state");
+    std::ofstream{place.path / "stay"};
     sync_upgrader up{chosen};
     for (auto const when : {handover::early, handover::late})
         up.hand_over_state(when == handover::early ? "early" : "late", when, [](state_writer& to) { to.write("text"); });
     up.ready();
     BOOST_TEST(upgrade(up).starts_with("ok "));
+    fs::remove(place.path / "stay");
     for (int i = 0; i != 1000 && !fs::exists(place.path / "seen"); ++i)
         std::this_thread::sleep_for(10ms);
     std::string seen;

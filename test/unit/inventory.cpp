@@ -45,69 +45,6 @@ struct directory
     return status.st_mode & 07777;
 }
 
-offer offered(std::shared_ptr<offered_files> const& files, char const* name) { return {files, {name, "", nullptr}}; }
-
-} // namespace
-
-BOOST_AUTO_TEST_CASE(a_file_is_offered_as_long_as_its_handle_lives)
-{
-    auto const files = std::make_shared<offered_files>();
-    {
-        auto one = offered(files, "one");
-        auto two = offered(files, "two");
-        BOOST_TEST(files->all.size() == 2U);
-        two.withdraw();
-        two.withdraw();
-        BOOST_REQUIRE(files->all.size() == 1U);
-        BOOST_TEST(files->all.begin()->second.name == "one");
-        two = std::move(one);
-        BOOST_TEST(files->all.size() == 1U);
-        auto& self = two;
-        two = std::move(self);
-        BOOST_TEST(files->all.size() == 1U);
-        two = offered(files, "three");
-        BOOST_REQUIRE(files->all.size() == 1U);
-        BOOST_TEST(files->all.begin()->second.name == "three");
-    }
-    BOOST_TEST(files->all.empty());
-    offer{}.withdraw();
-}
-
-BOOST_AUTO_TEST_CASE(a_handle_may_go_last)
-{
-    auto files = std::make_shared<offered_files>();
-    std::weak_ptr<offered_files> const seen = files;
-    {
-        auto const last = offered(files, "one");
-        files.reset();
-        BOOST_TEST(!seen.expired());
-    }
-    BOOST_TEST(seen.expired());
-}
-
-BOOST_AUTO_TEST_CASE(a_fill_that_throws_has_a_code_of_its_own)
-{
-    auto const refused = [&](bool early, auto const& thrown, errc expected, std::string const& words) {
-        inventory<io::sync> all;
-        all.add_state("s", early ? handover::early : handover::late, [&](state_writer&) { throw thrown; }, {});
-        BOOST_CHECK_EXCEPTION(
-            {
-                (void)all.bequeath();
-                all.fill_late_state();
-            },
-            error, [&](error const& e) {
-                return e.code() == expected && std::string{e.what()}.find(words) != std::string::npos;
-            });
-    };
-    for (bool const early : {true, false}) {
-        refused(early, std::runtime_error{"no more"}, errc::state_failed, "fill state \"s\": no more");
-        refused(early, 1, errc::state_failed, "fill state \"s\": the host threw what is no exception");
-        refused(early, error{errc::busy, "the host's own"}, errc::busy, "the host's own");
-    }
-}
-
-namespace {
-
 /// A socket on `path` as a parent hands it over, bound with `mode`; and what a child that asks for `asked` is warned of
 /// at commit.
 struct inherited_path

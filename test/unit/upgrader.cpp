@@ -126,7 +126,11 @@ BOOST_AUTO_TEST_CASE(listens_on_a_relative_path)
     up.ready();
     error_code ec;
     std::ofstream{"seen"} << address::bound(os::borrowed_fd{listener.native_handle()}, ec).path();
-    up.request_partial_stop();
+    std::jthread const until_the_parent_has_seen_it{[&] {
+        for (int i = 0; i != 1000 && std::filesystem::exists("seen"); ++i)
+            std::this_thread::sleep_for(std::chrono::milliseconds{10});
+        up.request_stop();
+    }};
     up.wait(); // tells the parent that this generation serves
 }
 
@@ -461,6 +465,7 @@ BOOST_AUTO_TEST_CASE(a_relative_path_is_the_childs_too_wherever_its_parent_went)
     std::string seen;
     std::getline(std::ifstream{dir.path / "seen"}, seen);
     BOOST_TEST(seen == (dir.path / "x").string());
+    std::filesystem::remove(dir.path / "seen");
 }
 
 BOOST_AUTO_TEST_CASE(a_variable_that_lies_is_refused_and_taken_away)

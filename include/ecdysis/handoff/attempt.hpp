@@ -70,8 +70,8 @@ struct attempt
     [[nodiscard]] std::string failure() const
     {
         auto const said = words.empty() ? std::string{} : ": " + words;
-        // An end of the child's own says more than what we noticed of it on the way.
-        if ((child_was_reaped && !child_was_killed) || reason.empty())
+        // An end of the child's own says more than what we noticed of it on the way, unless it was told to end.
+        if ((child_was_reaped && !child_was_killed && why != errc::stopped) || reason.empty())
             return status.text() + said;
         return reason + said;
     }
