@@ -52,7 +52,7 @@ struct inherited { std::size_t descriptors; os::process_id parent; };
 struct unclaimed { std::string name; };
 /// A child: the parent died before commit, where no service manager supervises it; this generation goes on without it.
 struct heir { os::process_id parent; };
-/// This generation accepts: the first one at ready, a child when it has told its parent so.
+/// This generation accepts: the first one at ready, a child when it is about to tell its parent so.
 struct serving {};
 /// An upgrade begins; the events up to `upgraded` or `upgrade_failed` are its.
 struct upgrade_requested { trigger by; };

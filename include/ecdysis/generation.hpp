@@ -247,7 +247,8 @@ public:
     policy_set policies;
 
     [[nodiscard]] ecdysis::options const& options() const noexcept { return options_; }
-    /// This is a process that the host forked: all that is here is its parent's, and its end says nothing to anybody.
+    /// This is a process that the host forked: all that is here is its parent's, and its end says nothing to anybody. (A
+    /// host on Asio has to see to its context itself: the epoll instance is shared, see fork(2) and notify_fork.)
     [[nodiscard]] bool in_fork() const noexcept { return os::this_process() != process_; }
 
     void tell(event::variant what) noexcept // what an observer throws would leave an upgrade half way
@@ -323,6 +324,8 @@ public:
     /// The child's side was stopped: so is the service, whose life is the parent's machine's to know.
     void stop_serving(bool partially)
     {
+        if (retired_)
+            return; // it is the child's to hear, and the drain's end only by a stop of our own
         leave(stop_kind(partially), {.from = trigger::source::handoff});
         if (!exit_.known()) // else it stops already
             parent_side_->stop();

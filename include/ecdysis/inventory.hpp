@@ -8,6 +8,7 @@
 #include <ecdysis/handoff/wire.hpp>
 #include <ecdysis/listener.hpp>
 
+#include <fcntl.h>
 #include <sys/stat.h>
 
 #include <algorithm>
@@ -15,7 +16,6 @@
 #include <deque>
 #include <memory>
 #include <string>
-#include <string_view>
 #include <unordered_map>
 #include <utility>
 #include <vector>
@@ -64,21 +64,19 @@ public:
         auto const name = sockets::describe(kind, where);
         std::vector<source_ptr> result;
         auto const inherited = [&] { return from != nullptr && from->find(wire_kind(kind), name) != nullptr; };
-        while (result.empty() || inherited()) {
-            result.push_back(claim_or_open(io, connections, kind, where, options, from, accepting));
-            sockets::set(result.back()->fd(), SOL_SOCKET, SO_REUSEPORT, 1, "set SO_REUSEPORT on " + name);
-        }
-        error_code ec;
-        auto const bound = address::bound(result.front()->fd(), ec); // port 0 has become one for all
-        if (ec)
-            throw error{ec, "add a shard to " + name};
         try {
+            while (result.empty() || inherited()) {
+                result.push_back(claim_or_open(io, connections, kind, where, options, from, accepting));
+                sockets::set(result.back()->fd(), SOL_SOCKET, SO_REUSEPORT, 1, "set SO_REUSEPORT on " + name);
+            }
+            error_code ec;
+            auto const bound = address::bound(result.front()->fd(), ec); // port 0 has become one for all
+            if (ec)
+                throw error{ec, "add a shard to " + name};
             while (result.size() < count)
                 result.push_back(add_shard(io, connections, kind, name, bound, options, from, accepting));
-        } catch (...) { // the host gets none of them, so none may take connections
-            for (auto& one : sockets_)
-                if (!one.inherited && std::ranges::find(result, one.source) != result.end())
-                    give_up(one);
+        } catch (...) {
+            take_back(result, from);
             throw;
         }
         return result;
@@ -106,6 +104,8 @@ public:
     {
         for (std::size_t i = 0, count = sockets_.size(); i != count; ++i) { // who is warned may open others
             auto& one = sockets_[i];
+            if (one.failed)
+                continue;
             try {
                 if (one.left == todo::bind)
                     (void)sockets::bind(one.source->fd(), one.kind, one.where, one.options);
@@ -216,6 +216,26 @@ private:
         return keep(io, connections, std::move(shard), std::move(fd), accepting);
     }
 
+    /// The host gets none of these, the last that were made, so none may take connections: new ones go, and inherited
+    /// ones can be claimed again.
+    void take_back(std::vector<source_ptr> const& made, handoff::inheritance* from)
+    {
+        while (!sockets_.empty() && std::ranges::find(made, sockets_.back().source) != made.end()) {
+            auto& one = sockets_.back();
+            if (one.inherited) {
+                error_code ec;
+                os::owned_fd copy{os::call(ec, [&] { return ::fcntl(one.source->fd().get(), F_DUPFD_CLOEXEC, 3); })};
+                if (ec)
+                    return; // it stays, for its queue may hold connections
+                from->give_back(one.record, std::move(copy));
+            } else {
+                end(one, os::unlinked::fresh);
+            }
+            one.source->close();
+            sockets_.pop_back();
+        }
+    }
+
     /// It cannot be used, and is handed over to nobody.
     static void give_up(socket& one)
     {
@@ -253,7 +273,7 @@ private:
         auto const path = one.where.path();
         struct ::stat status{};
         if ((one.record.flags & handoff::path_owned) == 0 || ::lstat(path.c_str(), &status) != 0 ||
-            os::identity{status.st_dev, status.st_ino} != os::identity{one.record.device, one.record.inode})
+            os::identity_of(status) != os::identity{one.record.device, one.record.inode})
             return;
         auto const was = status.st_mode & 07777U;
         auto const wanted = *one.options.mode & 07777U;
@@ -289,7 +309,7 @@ private:
     }
 
     std::deque<socket> sockets_; ///< which never moves its elements
-    std::unordered_map<std::string_view, std::uint16_t> next_index_; ///< by the names in `sockets_`
+    std::unordered_map<std::string, std::uint16_t> next_index_; ///< by name
 };
 
 } // namespace ecdysis

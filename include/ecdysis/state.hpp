@@ -60,8 +60,8 @@ private:
 /// Fills the state, with the upgrader's lock held; what it throws fails the upgrade, with its words: an `error` with
 /// its code, else with errc::state_failed. Empty: the state is.
 using state_filler = std::function<void(state_writer&)>;
-/// Called once for each upgrade that fails after `fill` was called, also if that threw; with the upgrader's lock held.
-/// What it throws ends the process.
+/// Called once for each upgrade that fails after `fill` was called, also if that threw, unless this generation ends
+/// with it; with the upgrader's lock held. What it throws ends the process.
 using state_undo = std::function<void()>;
 
 /// State from the parent, read-only in memory as long as this lives: nobody can change it. Movable; one that was moved

@@ -82,7 +82,9 @@ public:
     void bequeath(handoff::bequest& to)
     {
         using kind = handoff::descriptor_kind;
-        for (auto& one : ours_) {
+        auto one_of = ours_.begin();
+        for (auto left = ours_.size(); left != 0; --left, ++one_of) { // what a filler names is for the next upgrade
+            auto& one = *one_of;
             error_code ec;
             auto file = make_state_file(one.name, ec);
             if (ec)

@@ -164,7 +164,7 @@ public:
 
     /// SO_REUSEPORT shards: all that the parent has, whatever `count` says, for none of them may go with connections
     /// in its queue; and new ones up to `count`, which take part from commit on. At least one, also for a `count` of 0.
-    /// Those that were opened before one failed stay open.
+    /// When one fails none is opened, and those of the parent can be claimed again.
     [[nodiscard]] std::vector<tcp_listener> listen_tcp_shards(address const& where, std::size_t count,
                                                               listen_options const& options = {})
     {
@@ -334,7 +334,8 @@ public:
 
     // ---- drain
 
-    /// Waits until no guard is left, or `deadline` has passed, or a second stop comes, and gives the number left. It
+    /// Waits until no guard is left, or `deadline` has passed, or a second stop comes (the same one that the other
+    /// generation passed on does not count), and gives the number left. It
     /// ends all that the upgrader does; what is left is for the host to close, and then the process should end.
     ///
     /// Guards and connections() tell when to say `Connection: close`, and after options.idle_grace when to close idle

@@ -113,3 +113,46 @@ BOOST_AUTO_TEST_CASE(a_path_that_another_file_took_keeps_its_mode)
     BOOST_TEST(replaced.commit(0600).empty());
     BOOST_TEST(mode_of(place / "path") == before);
 }
+
+BOOST_AUTO_TEST_CASE(shards_of_which_one_fails_take_nothing_from_anybody)
+{
+    for (auto const kind : {socket_kind::tcp, socket_kind::udp}) {
+        io::sync io;
+        auto const connections = std::make_shared<open_connections>();
+        inventory<io::sync> parents;
+        auto const where = std::string{"127.0.0.1:0"};
+        auto const owned = parents.claim_or_open_shards(io, connections, kind, where, 2, {}, nullptr, true);
+        error_code ec;
+        auto const bound = address::bound(owned.front()->fd(), ec);
+        auto const handed_over = parents.bequeath();
+        handoff::inheritance from;
+        for (std::size_t i = 0; i != handed_over.fds.size(); ++i)
+            from.add(handed_over.records[i],
+                     os::owned_fd{os::call(ec, [&] { return ::fcntl(handed_over.fds[i].get(), F_DUPFD_CLOEXEC, 3); })});
+
+        inventory<io::sync> childs;
+        std::vector<int> made;
+        auto const claim = [&](std::size_t fails_at) {
+            made.clear();
+            listen_options options;
+            options.setup = [&, fails_at](int fd) {
+                made.push_back(fd);
+                if (made.size() == fails_at)
+                    throw error{errc::busy, "set up"};
+            };
+            return childs.claim_or_open_shards(io, connections, kind, where, 4, options, &from, false);
+        };
+        auto const open = [] { return std::distance(fs::directory_iterator{"/proc/self/fd"}, {}); };
+        auto const before = open();
+        BOOST_CHECK_THROW((void)claim(2), error);
+        BOOST_TEST(made.size() == 2U);
+        BOOST_TEST(open() == before);
+        BOOST_TEST(childs.bequeath().fds.empty());
+        auto const claimed = claim(0);
+        BOOST_TEST(claimed.size() == 4U);
+        BOOST_TEST(from.claims() == (std::vector<bool>{true, true}));
+        BOOST_TEST((address::bound(claimed.front()->fd(), ec).port() == bound.port()));
+        childs.close(os::unlinked::all);
+        parents.close(os::unlinked::all);
+    }
+}

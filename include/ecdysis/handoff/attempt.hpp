@@ -48,6 +48,7 @@ struct attempt
 
     launch::process child{};
     std::vector<os::owned_fd> theirs{}; ///< the child's side, until it was started
+    std::vector<os::borrowed_fd> inherited{}; ///< what it is started with
     std::optional<handoff::link<End>> link{};
     std::optional<handoff::announcement<Io, Notify>> announcement{};
     bool partial_stop = false; ///< what the child was told is one

@@ -169,7 +169,10 @@ private:
                 feed(occurrence::deadline);
                 continue;
             }
-            int const count = ::poll(ready, 2, static_cast<int>(std::min<decltype(left)>(left, INT_MAX)));
+            if (!unsent_.empty()) // no timer runs here
+                send_all();
+            auto const pause = unsent_.empty() ? std::min<decltype(left)>(left, INT_MAX) : retry_pause.count();
+            int const count = ::poll(ready, 2, static_cast<int>(pause));
             if (count < 0 && errno != EINTR)
                 throw error{os::last_error(), "wait for the handoff"};
             if (count > 0 && ready[0].revents != 0)
@@ -213,8 +216,10 @@ private:
         case action::close_handoff:
             frame_watch_ = {};
             parent_watch_ = {};
-            link_.reset();
             parent_fd_.reset();
+            closing_ = true;
+            if (unsent_.empty())
+                link_.reset();
             return;
         }
     }
@@ -355,6 +360,8 @@ private:
                 generation_.warn("speak to the parent: " + ec.message());
             unsent_.pop_front();
         }
+        if (closing_)
+            link_.reset();
     }
 
     void give_up()
@@ -391,6 +398,7 @@ private:
     std::string blame_;
 
     std::deque<frame> unsent_;
+    bool closing_ = false; ///< when all is sent
     handle retry_;
     event_queue<occurrence> events_;
     handle frame_watch_;

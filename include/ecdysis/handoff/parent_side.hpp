@@ -75,6 +75,9 @@ public:
 
     void stop()
     {
+        // A child that has said that it serves is the service, though that was not read yet.
+        if (machine_.now() == state::committed)
+            read_some();
         if (machine_.upgrading())
             fail_with("stopped", errc::stopped);
         feed(occurrence::stop);
@@ -100,6 +103,7 @@ public:
         attempt_->frame_watch = {};
         attempt_->timer = {};
         attempt_->retry = {};
+        attempt_->announcement.reset();
     }
 
     [[nodiscard]] phase during() const noexcept
@@ -221,7 +225,8 @@ private:
                 what = "start " + program_.path();
                 attempt_->link.emplace(std::move(offer.ours));
                 attempt_->theirs = std::move(offer.theirs);
-                return start(offer.text, offer.inherited);
+                attempt_->inherited = std::move(offer.inherited);
+                return start(offer.text);
             }
         } catch (error const& e) {
             return launch_failed(e.code(), e.what());
@@ -231,7 +236,7 @@ private:
         launch_failed(ec, what + ": " + ec.message());
     }
 
-    void start(std::string const& text, std::span<os::borrowed_fd const> inherited)
+    void start(std::string const& text)
     {
         bool gone = false;
         auto const directory = program_.directory_or_root(gone);
@@ -248,7 +253,7 @@ private:
             .arguments = std::move(arguments),
             .environment = launch::program::child_environment(variable),
             .directory = directory,
-            .inherited = inherited,
+            .inherited = attempt_->inherited,
             .blocked = generation_.options().upgrade_on,
         };
         generation_.policies.launch.start(request, [this](error_code ec, launch::process child) {
@@ -385,6 +390,8 @@ private:
     {
         error_code ec;
         attempt_->link->send(handoff::stop{generation_.stops_partially()}, ec);
+        if (is_again(ec))
+            return retry([this] { forward_stop(); });
         if (ec)
             generation_.warn("tell the child to stop: " + ec.message());
     }

@@ -99,12 +99,17 @@ enum class attempt {
     return type == SOCK_DGRAM;
 }
 
-/// More datagrams than can wait in `socket`: each takes more of its buffer than this (a sk_buff and its data, Linux).
+/// More datagrams than can wait in `socket`. Over IP each takes more of its buffer than 256 bytes (a sk_buff and its data,
+/// Linux); the queue of a Unix socket is bounded by net.unix.max_dgram_qlen, 10 or 512 where nobody has changed it.
 [[nodiscard]] inline std::size_t most_datagrams(os::borrowed_fd socket) noexcept
 {
     error_code ignored;
+    int domain = AF_UNIX;
     int bytes = 0;
-    ::socklen_t size = sizeof bytes;
+    ::socklen_t size = sizeof domain;
+    os::call(ignored, [&] { return ::getsockopt(socket.get(), SOL_SOCKET, SO_DOMAIN, &domain, &size); });
+    if (domain == AF_UNIX)
+        return 1U << 16;
     os::call(ignored, [&] { return ::getsockopt(socket.get(), SOL_SOCKET, SO_RCVBUF, &bytes, &size); });
     return static_cast<std::size_t>(std::max(bytes, 0)) / 256;
 }

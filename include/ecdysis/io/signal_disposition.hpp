@@ -8,6 +8,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <time.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <span>
@@ -24,15 +25,19 @@ inline void unblock(std::span<int const> signals) noexcept
     ::pthread_sigmask(SIG_UNBLOCK, &set, nullptr);
 }
 
-/// Takes away those of `signals` that have come while they were blocked in this thread. Never waits.
-inline void discard(std::span<int const> signals) noexcept
+/// Takes away those of `signals` that have come while they were blocked in this thread, and says whether there were
+/// any. Never waits.
+inline bool discard(std::span<int const> signals) noexcept
 {
     ::sigset_t set;
     ::sigemptyset(&set);
     for (int const signal : signals)
         ::sigaddset(&set, signal);
     ::timespec const at_once{};
-    while (::sigtimedwait(&set, nullptr, &at_once) > 0 || errno == EINTR) {}
+    bool any = false;
+    for (int taken; (taken = ::sigtimedwait(&set, nullptr, &at_once)) > 0 || errno == EINTR;)
+        any = any || taken > 0;
+    return any;
 }
 
 /// What a signal did before a handler of ours was installed, to be brought back when ours goes.
@@ -75,7 +80,7 @@ public:
 
 private:
     /// What has come and was not delivered yet (its thread waits for a processor) was meant for our handler: by the
-    /// previous disposition it could end the process.
+    /// default it would end the process. Whoever else has a handler then, gets it.
     template <class F>
     void pending_is_ours(F&& change) const
     {
@@ -84,9 +89,11 @@ private:
         ::sigemptyset(&set);
         ::sigaddset(&set, signal_);
         ::pthread_sigmask(SIG_BLOCK, &set, &before);
-        discard({&signal_, 1});
+        bool came = discard({&signal_, 1});
         change();
-        discard({&signal_, 1});
+        came = discard({&signal_, 1}) || came;
+        if (came && current().sa_handler != SIG_DFL)
+            ::kill(::getpid(), signal_);
         ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
     }
 
