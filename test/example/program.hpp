@@ -3,6 +3,7 @@
 #pragma once
 
 #include "../restart/harness/client.hpp"
+#include "../restart/harness/folder.hpp"
 #include "../restart/harness/process.hpp"
 #include "../restart/harness/wait.hpp"
 
@@ -28,6 +29,7 @@
 namespace example {
 
 using restart::family;
+using restart::folder;
 using restart::wait_until;
 
 /// One of the two directories that this test is given.
@@ -44,29 +46,6 @@ using restart::wait_until;
     return {std::istreambuf_iterator<char>{file}, {}};
 }
 
-/// A directory of the test's own, which goes with it.
-class folder
-{
-public:
-    folder()
-    {
-        char pattern[] = "/tmp/ecdysis-example-XXXXXX";
-        BOOST_REQUIRE(::mkdtemp(pattern) != nullptr);
-        path_ = pattern;
-    }
-    folder(folder const&) = delete;
-    folder& operator=(folder const&) = delete;
-    ~folder()
-    {
-        std::error_code ignored;
-        std::filesystem::remove_all(path_, ignored);
-    }
-    [[nodiscard]] std::string path(std::string const& name) const { return path_ + "/" + name; }
-
-private:
-    std::string path_;
-};
-
 /// Starts the example `name`; what it writes goes to the files `out` and `err`.
 [[nodiscard]] inline ::pid_t launch(std::string const& name, std::vector<std::string> arguments, folder const& to)
 {
@@ -80,8 +59,8 @@ private:
     ::posix_spawn_file_actions_t actions;
     ::posix_spawn_file_actions_init(&actions);
     ::posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
-    ::posix_spawn_file_actions_addopen(&actions, 1, to.path("out").c_str(), O_WRONLY | O_CREAT | O_APPEND, 0666);
-    ::posix_spawn_file_actions_addopen(&actions, 2, to.path("err").c_str(), O_WRONLY | O_CREAT | O_APPEND, 0666);
+    ::posix_spawn_file_actions_addopen(&actions, 1, (to / "out").c_str(), O_WRONLY | O_CREAT | O_APPEND, 0666);
+    ::posix_spawn_file_actions_addopen(&actions, 2, (to / "err").c_str(), O_WRONLY | O_CREAT | O_APPEND, 0666);
     ::posix_spawn_file_actions_addclosefrom_np(&actions, 3);
     ::pid_t pid = -1;
     int const failure = ::posix_spawn(&pid, program.c_str(), &actions, nullptr, words.data(), ::environ);
@@ -109,7 +88,7 @@ struct outcome
     folder const place;
     auto const status = exit_status(launch(name, std::move(arguments), place));
     family::instance().kill_all();
-    return {status, read(place.path("out")), read(place.path("err"))};
+    return {status, read(place / "out"), read(place / "err")};
 }
 
 /// An example that serves on a port of its own. Nothing outlives it.
@@ -135,7 +114,7 @@ public:
         family::instance().kill_all();
     }
 
-    [[nodiscard]] std::string path(std::string const& name) const { return folder_.path(name); }
+    [[nodiscard]] std::string path(std::string const& name) const { return folder_ / name; }
     [[nodiscard]] std::string log() const { return read(path("err")); } ///< of all generations
     [[nodiscard]] ::pid_t pid() const noexcept { return now_; }         ///< of who serves
 

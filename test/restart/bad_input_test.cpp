@@ -61,9 +61,6 @@ public:
     stray()
     {
         static_cast<void>(family::instance());
-        char pattern[] = "/tmp/ecdysis-restart-XXXXXX";
-        BOOST_REQUIRE(::mkdtemp(pattern) != nullptr);
-        directory_ = pattern;
     }
     stray(stray const&) = delete;
     stray& operator=(stray const&) = delete;
@@ -71,10 +68,9 @@ public:
     {
         if (pid_ > 0 && !family::instance().ended(pid_))
             ::kill(pid_, SIGKILL);
-        std::filesystem::remove_all(directory_);
     }
 
-    [[nodiscard]] std::string path(std::string const& name) const { return directory_ + "/" + name; }
+    [[nodiscard]] std::string path(std::string const& name) const { return directory_ / name; }
 
     /// `inherited` are its numbers 3, 4, 5 …
     void start(assembly const& built, std::string const& variable, std::vector<int> const& inherited = {},
@@ -85,7 +81,7 @@ public:
         if (!built.has_manager())
             std::erase(words, "--manager-optional");
         words.insert(words.end(), arguments.begin(), arguments.end());
-        std::vector<std::string> environment{"TMPDIR=" + directory_};
+        std::vector<std::string> environment{"TMPDIR=" + directory_.path()};
         if (!variable.empty())
             environment.push_back("ECDYSIS_HANDOFF=" + variable);
         ::posix_spawn_file_actions_t actions;
@@ -129,7 +125,7 @@ private:
         return result;
     }
 
-    std::string directory_;
+    folder directory_;
     ::pid_t pid_ = -1;
 };
 

@@ -127,26 +127,6 @@ void nothing_failed(prober& load)
     BOOST_TEST(counts.failed() == 0U, counts.text());
 }
 
-/// A directory of the test's own, which goes with it.
-class folder
-{
-public:
-    folder()
-    {
-        char pattern[] = "/tmp/ecdysis-restart-XXXXXX";
-        BOOST_REQUIRE(::mkdtemp(pattern) != nullptr);
-        path_ = pattern;
-    }
-    folder(folder const&) = delete;
-    folder& operator=(folder const&) = delete;
-    ~folder() { std::filesystem::remove_all(path_); }
-
-    [[nodiscard]] std::string operator/(std::string const& name) const { return path_ + "/" + name; }
-
-private:
-    std::string path_;
-};
-
 /// Where numbers are scarce: one connection at a time.
 constexpr probing one_by_one{.expected = probing::expectation::no_failure, .fresh = 1, .kept = 0};
 

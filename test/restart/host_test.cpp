@@ -39,31 +39,6 @@ std::string upgrade_with_workers(service& one)
     return one.heard(asker.receive().value_or("nothing"));
 }
 
-/// A directory of the test's own, which goes with it.
-class folder
-{
-public:
-    folder()
-    {
-        char pattern[] = "/tmp/ecdysis-restart-XXXXXX";
-        BOOST_REQUIRE(::mkdtemp(pattern) != nullptr);
-        path_ = pattern;
-    }
-    folder(folder const&) = delete;
-    folder& operator=(folder const&) = delete;
-    ~folder() { remove(); }
-
-    [[nodiscard]] std::string const& path() const noexcept { return path_; }
-    void remove() const
-    {
-        std::error_code ignored;
-        std::filesystem::remove_all(path_, ignored);
-    }
-
-private:
-    std::string path_;
-};
-
 /// An environment variable, changed as long as this lives.
 class variable
 {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "client.hpp"
+#include "folder.hpp"
 #include "manager.hpp"
 #include "process.hpp"
 #include "prober.hpp"
