@@ -148,7 +148,7 @@ public:
     }
     [[nodiscard]] ecdysis::address address() const
     {
-        auto const text = steps("listening").at(0).text;
+        auto const text = steps("listening").back().text; // after a restart it may be another
         return ecdysis::address{text.substr(text.find(' ') + 1)};
     }
     [[nodiscard]] reply ask() const
@@ -216,7 +216,7 @@ private:
             result << ' ' << one;
         result << "\nEnvironment=TMPDIR=" << path("tmp") << "\nWorkingDirectory=" << directory_
                << "\nStandardOutput=append:" << path("output") << "\nStandardError=append:" << path("output")
-               << "\nTimeoutSec=50\n";
+               << "\nTimeoutSec=20\n";
         for (auto const& one : wish.settings)
             result << one << '\n';
         return result.str();
