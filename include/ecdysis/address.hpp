@@ -11,6 +11,7 @@
 #include <netinet/in.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <unistd.h>
 
 #include <charconv>
 #include <concepts>
@@ -34,10 +35,12 @@ concept SocketEndpoint = requires(E const& endpoint) {
 ///
 ///     127.0.0.1:8080   [::1]:8080   [fe80::1%eth0]:8080   /run/service.sock   @abstract
 ///
-/// Constructing from text throws `error` (errc::invalid_address); a value never changes afterwards.
+/// Constructing throws `error` (errc::invalid_address) from what is none, and quotes it; the text of a Unix path begins
+/// with a slash and is at most 107 bytes long. A value never changes afterwards.
 class address
 {
 public:
+    /// Reads one of the forms above. The scope of IPv6 is an interface's name or number, the port 0 to 65535.
     address(std::string_view text) : address{}
     {
         if (!parse(text))
@@ -48,18 +51,24 @@ public:
     address(char const* text) : address{std::string_view{text}} {}
     address(std::string const& text) : address{std::string_view{text}} {}
 
+    /// Copies what another library has. A relative Unix path is made absolute, by the working directory of now and
+    /// where that fits: it would mean another file once the host has changed its directory, and in a child, which
+    /// starts in the directory of its parent's start. Where it does not fit it stays relative, and is left behind after
+    /// such a change.
     template <SocketEndpoint E>
     address(E const& endpoint) : address{endpoint.data(), endpoint.size()}
     {}
+    /// The same of `size` bytes, from those of sa_family_t to those of sockaddr_storage.
     address(::sockaddr const* data, std::size_t size) : address{}
     {
         if (size < sizeof(::sa_family_t) || size > sizeof storage_)
             throw error{errc::invalid_address, "read a socket address of " + std::to_string(size) + " bytes"};
         std::memcpy(&storage_, data, size);
         size_ = static_cast<::socklen_t>(size);
+        make_absolute();
     }
 
-    /// What `socket` is bound to.
+    /// What `socket` is bound to, as the kernel says it. Errors: what getsockname(2) says.
     [[nodiscard]] static address bound(os::borrowed_fd socket, error_code& ec) noexcept
     {
         address result;
@@ -69,11 +78,14 @@ public:
         return result;
     }
 
+    /// For bind(2) and connect(2), as long as this lives.
     [[nodiscard]] ::sockaddr const* data() const noexcept { return reinterpret_cast<::sockaddr const*>(&storage_); }
+    /// In bytes.
     [[nodiscard]] ::socklen_t size() const noexcept { return size_; }
+    /// AF_INET, AF_INET6, AF_UNIX; or another that a sockaddr came with.
     [[nodiscard]] int family() const noexcept { return storage_.ss_family; }
 
-    /// 0 also for a Unix address.
+    /// In the host's byte order; 0 also for a Unix address.
     [[nodiscard]] std::uint16_t port() const noexcept
     {
         if (family() == AF_INET)
@@ -226,6 +238,21 @@ private:
         return ::inet_pton(AF_INET6, std::string{host}.c_str(), &in.sin6_addr) == 1;
     }
 
+    void make_absolute()
+    {
+        auto const name = unix_name();
+        char directory[sizeof(::sockaddr_un::sun_path)];
+        // Not one that begins with "(unreachable)" (getcwd(3)); a name that is longer than this does not fit anyway.
+        if (name.empty() || name.front() == '\0' || name.front() == '/' ||
+            ::getcwd(directory, sizeof directory) == nullptr || directory[0] != '/')
+            return;
+        std::string whole = directory;
+        if (!whole.ends_with('/'))
+            whole.push_back('/');
+        if (address absolute; absolute.parse_unix(whole + name))
+            *this = absolute;
+    }
+
     [[nodiscard]] bool parse_unix(std::string_view name)
     {
         auto& un = as<::sockaddr_un>();
@@ -244,6 +271,11 @@ private:
     ::sockaddr_storage storage_;
     ::socklen_t size_ = 0;
 };
+
+/// An address, or what one is made of. A function that gives an error_code takes this and not an `address`, whose
+/// conversion from text would throw before the function is entered.
+template <class T>
+concept AddressLike = std::constructible_from<address, T const&>;
 
 } // namespace ecdysis
 

@@ -78,13 +78,13 @@ public:
         request what;
         address where;
         os::owned_fd socket;
-        os::file_identity path{};
+        os::identity path{};
         bool inherited = false;
         typename Io::handle watch{};
     };
 
     /// Opens the door that `where` names, or takes the parent's. Throws `error`.
-    void open(request what, std::string const& where, os::owned_fd inherited, os::file_identity path)
+    void open(request what, std::string const& where, os::owned_fd inherited, os::identity path)
     {
         address const at{where};
         listen_options const only_us{.mode = 0600};
@@ -99,20 +99,26 @@ public:
         doors_.push_back({what, at, std::move(inherited), path, !ours, {}});
     }
 
-    /// Clients that came before wait in the queue.
+    /// Clients that came before wait in the queue. `ec` says why some must wait on: they are tried again.
     void start(Io& io, asked tell, error_code& ec)
     {
+        ec.clear();
         tell_ = std::move(tell);
-        for (auto& door : doors_)
-            if (watch(io, door, ec); ec)
-                return;
+        for (auto& door : doors_) {
+            error_code failed;
+            watch(io, door, failed);
+            if (!failed)
+                continue;
+            ec = failed;
+            watch_later(io, door);
+        }
     }
 
     /// A child answers from now on: the sockets go, their paths stay.
     void hand_over() noexcept { doors_.clear(); }
 
     /// The path with that identity goes: no child took the socket over.
-    void unlink(os::file_identity path) noexcept
+    void unlink(os::identity path) noexcept
     {
         for (auto const& door : doors_)
             if (door.path == path)

@@ -22,14 +22,19 @@ public:
     open_connections(open_connections const&) = delete;
     open_connections& operator=(open_connections const&) = delete;
 
+    /// How many guards there are now, accepts in flight included.
     [[nodiscard]] std::size_t count() const noexcept { return count_.load() & ~draining_bit; }
 
-    /// Requested when the drain begins: answer what is under way, and say that it is the last
-    /// (`Connection: close`, GOAWAY).
+    /// Requested when this generation retires or stops, at the latest when the drain begins, and stays so: answer what
+    /// is under way, and say that it is the last (`Connection: close`, GOAWAY). A std::stop_callback on it runs where
+    /// the upgrader runs, with its lock held: it must neither wait nor throw.
     [[nodiscard]] std::stop_token draining() const noexcept { return draining_.get_token(); }
 
-    /// Requested later in the drain: close connections that wait for a next request.
+    /// Requested options.idle_grace later, if the drain lasts so long: close connections that wait for a next request.
+    /// Callbacks as for draining().
     [[nodiscard]] std::stop_token close_idle() const noexcept { return close_idle_.get_token(); }
+
+    // For the upgrader:
 
     /// From now on `on_empty` is called whenever the count falls to zero, from the thread that dropped the last guard.
     /// It must not call watch or unwatch.
@@ -76,12 +81,17 @@ private:
     std::stop_source close_idle_;
 };
 
-/// Keeps the drain waiting for one connection, as long as it lives. Movable; may outlive the upgrader.
-/// Distinct guards may be used from distinct threads.
+/// Keeps the drain waiting for one connection, as long as it lives. Accepted connections bring theirs; a host makes
+/// others for what it counts itself: `connection_guard{up.connections()}`.
+///
+/// Thread safety: distinct guards may be used from distinct threads. Lifetimes: movable; may outlive the upgrader.
+/// Nothing here throws.
 class connection_guard
 {
 public:
+    /// Guards nothing, as one that was moved from does.
     connection_guard() noexcept = default;
+    /// Counts one more in `connections`, unless that is null.
     explicit connection_guard(std::shared_ptr<open_connections> connections) noexcept
         : connections_{std::move(connections)}
     {
@@ -104,12 +114,14 @@ public:
     }
     void swap(connection_guard& other) noexcept { connections_.swap(other.connections_); }
 
+    /// Whether it guards anything.
     [[nodiscard]] explicit operator bool() const noexcept { return connections_ != nullptr; }
 
-    /// The drain has begun: this answer should be the connection's last.
+    /// This generation retires or stops: this answer should be the connection's last. False when it guards nothing.
     [[nodiscard]] bool draining() const noexcept { return connections_ && connections_->draining().stop_requested(); }
 
-    /// When to close this connection if it waits for a next request; see open_connections::close_idle().
+    /// When to close this connection if it waits for a next request; see open_connections::close_idle(). Without a stop
+    /// state when it guards nothing.
     [[nodiscard]] std::stop_token close_idle() const noexcept
     {
         return connections_ ? connections_->close_idle() : std::stop_token{};

@@ -46,6 +46,7 @@ enum class errc {
     no_service_manager,   ///< NOTIFY_SOCKET is not set
     state_not_sealed,     ///< state that was handed over could still be changed by another process
     program_unknown,      ///< the program cannot be found as it was given at start
+    state_failed,         ///< the host's function that fills state threw
 };
 
 /// Groups of errors that a caller would test for together.
@@ -102,6 +103,7 @@ enum class condition {
     case errc::no_service_manager: return "NOTIFY_SOCKET is not set; run under systemd with Type=notify, or let it be optional";
     case errc::state_not_sealed: return "the state that was handed over is not sealed";
     case errc::program_unknown: return "the program cannot be found";
+    case errc::state_failed: return "state for the new generation could not be filled";
     }
     return "unknown error";
 }
@@ -143,7 +145,7 @@ public:
                       errc::wrong_parent, errc::descriptor_mismatch, errc::state_not_sealed);
         case condition::upgrade_failed:
             return is(errc::child_failed, errc::child_closed, errc::ready_timeout, errc::serving_timeout,
-                      errc::descriptor_limit, errc::program_unknown, errc::corrupt_handoff);
+                      errc::descriptor_limit, errc::program_unknown, errc::corrupt_handoff, errc::state_failed);
         case condition::retryable:
             return is(errc::busy, errc::not_serving, errc::already_waiting);
         }

@@ -27,6 +27,7 @@ enum class phase {
     draining,     ///< finishing open connections
 };
 
+/// "handing over" …; the lines of control sockets have a hyphen for each space.
 [[nodiscard]] constexpr char const* name(phase value) noexcept
 {
     switch (value) {
@@ -45,37 +46,46 @@ enum class phase {
 /// What an observer is told, one type a step.
 namespace events {
 
-/// This generation has got all that its parent handed over.
+/// A child, in its constructor: it has got all that its parent handed over, so many descriptors of every kind.
 struct inherited { std::size_t descriptors; os::process_id parent; };
-/// A descriptor that no line of this host claimed; closed now.
+/// A child, at commit: no line of this host claimed what has that name; closed now.
 struct unclaimed { std::string name; };
-/// The parent died before commit; this generation goes on without it.
+/// A child: the parent died before commit, where no service manager supervises it; this generation goes on without it.
 struct heir { os::process_id parent; };
-/// This generation may accept.
+/// This generation accepts: the first one at ready, a child when it is about to tell its parent so.
 struct serving {};
+/// An upgrade begins; the events up to `upgraded` or `upgrade_failed` are its.
 struct upgrade_requested { trigger by; };
-/// A request that came while none can be served: an upgrade runs, or this generation drains.
+/// An upgrade that was asked for and does not begin. `why`: errc::busy or errc::not_serving.
 struct refused { trigger by; error_code why; };
+/// The child's process exists; `program` is the absolute path that was executed.
 struct launched { os::process_id child; std::string program; };
+/// The child has been sent all.
 struct handed_over { os::process_id child; std::size_t descriptors; };
-/// The child could serve.
+/// The child could serve; the service manager is told next.
 struct child_ready { os::process_id child; };
 /// The child may accept.
 struct committed { os::process_id child; std::chrono::nanoseconds since_trigger; };
 /// The child accepts; this generation has stopped to.
 struct upgraded { os::process_id child; std::chrono::nanoseconds since_trigger; };
+/// This generation serves on. `during`: where the upgrade was when it began to fail; `why`: of
+/// condition::upgrade_failed, errc::stopped, or what the system or the host's fill said; `reason`: the words that
+/// whoever asked hears. With errc::serving_timeout it is not over: the child is committed and both generations accept.
 struct upgrade_failed { phase during; error_code why; std::string reason; };
+/// Accepting ends, and no child follows; `why` is what wait() gives.
 struct stopping { exit why; };
+/// The drain begins, with so many open connections.
 struct draining { std::size_t connections; };
-/// Connections that wait for a next request are to be closed now.
+/// options.idle_grace later: those that wait for a next request are to be closed now. `connections`: all open ones.
 struct closing_idle { std::size_t connections; };
+/// The drain is over, with so many connections open still.
 struct drained { std::size_t left; };
-/// Something is not as it should be, and the service goes on.
+/// Something is not as it should be, and the service goes on; also the sentence of an error that a call gave as a code.
 struct warning { std::string what; };
 
 } // namespace events
 
-/// One step, with its time.
+/// One step, with its time and where it happened.
 struct event
 {
     using variant = std::variant<events::inherited, events::unclaimed, events::heir, events::serving,
@@ -86,16 +96,18 @@ struct event
 
     std::chrono::system_clock::time_point time; ///< for people
     std::chrono::steady_clock::time_point tick; ///< for differences
-    unsigned generation;
-    os::process_id pid;
-    phase during;
+    unsigned generation; ///< of the process that tells it
+    os::process_id pid;  ///< of that process
+    phase during;        ///< where that process is; an upgrade's own phase while one runs
     variant what;
 
+    /// The step, if it is a `T`; else null. Valid as long as the event.
     template <class T>
     [[nodiscard]] T const* as() const noexcept
     {
         return std::get_if<T>(&what);
     }
+    /// Whether a person should look: a warning, an upgrade that failed, or one that was refused.
     [[nodiscard]] bool is_warning() const noexcept
     {
         return as<events::warning>() || as<events::upgrade_failed>() || as<events::refused>();
@@ -105,7 +117,8 @@ struct event
 };
 
 /// Called for each event, in order, from where the upgrader runs (the strand, or the thread in ready(), wait() or
-/// drain()), with its lock held: it must not wait. What it throws ends the process.
+/// drain()), or from within the call that it is about, with the lock held: never by two threads at once, and it must
+/// not wait. It may call the upgrader, but for ready(), wait() and drain(). What it throws ends the process.
 using observer = std::function<void(event const&)>;
 
 inline std::string event::text() const

@@ -11,16 +11,17 @@ namespace ecdysis {
 /// What asked for an upgrade or a stop.
 struct trigger
 {
+    /// Where it came from.
     enum class source {
-        call,
-        signal,
-        control,
+        call,    ///< request_upgrade(), request_stop() or request_partial_stop()
+        signal,  ///< one that the host named in options
+        control, ///< a connection to a control socket
         handoff, ///< the other generation was told to, and passed it on
     };
 
     source from = source::call;
-    int signal = 0;                                  ///< for a signal
-    os::process_id peer = os::process_id::none;      ///< for a control socket: who connected
+    int signal = 0;                             ///< its number, for a signal; else 0
+    os::process_id peer = os::process_id::none; ///< for a control socket: who connected, as SO_PEERCRED says
 
     /// "signal 1", "control socket, pid 4711", "call", "the other generation".
     [[nodiscard]] std::string text() const
@@ -35,9 +36,10 @@ struct trigger
     }
 };
 
-/// Why the process should end.
+/// Why the process should end. What wait() gives; the library never ends the process itself.
 struct exit
 {
+    /// What is left for the host to do: in each case to drain, and then to end.
     enum class kind {
         upgraded,          ///< a child serves
         stopped,           ///< nobody follows; the service manager has been told
@@ -45,9 +47,10 @@ struct exit
     };
 
     kind why = kind::stopped;
-    trigger by{};
+    trigger by{}; ///< the one that was first, where several came
 
     [[nodiscard]] bool upgraded() const noexcept { return why == kind::upgraded; }
+    /// "upgraded", "stopped", "partially stopped".
     [[nodiscard]] char const* text() const noexcept
     {
         switch (why) {

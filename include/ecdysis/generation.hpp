@@ -10,14 +10,16 @@
 #include <ecdysis/handoff/child_side.hpp>
 #include <ecdysis/handoff/parent_side.hpp>
 #include <ecdysis/inventory.hpp>
-#include <ecdysis/io/signal_disposition.hpp>
 #include <ecdysis/launch/program.hpp>
+#include <ecdysis/offer.hpp>
+#include <ecdysis/only_upgrader.hpp>
 #include <ecdysis/options.hpp>
 #include <ecdysis/outcome.hpp>
 #include <ecdysis/pid_file.hpp>
+#include <ecdysis/signal_triggers.hpp>
+#include <ecdysis/states.hpp>
 
 #include <algorithm>
-#include <atomic>
 #include <memory>
 #include <optional>
 #include <string>
@@ -25,27 +27,6 @@
 #include <vector>
 
 namespace ecdysis {
-
-/// At most one upgrader lives in a process: signals, the variable and the parent's role are the process's own.
-class only_upgrader
-{
-public:
-    only_upgrader()
-    {
-        if (exists().exchange(true))
-            throw error{errc::second_upgrader, "construct an upgrader"};
-    }
-    only_upgrader(only_upgrader const&) = delete;
-    only_upgrader& operator=(only_upgrader const&) = delete;
-    ~only_upgrader() { exists() = false; }
-
-private:
-    static std::atomic<bool>& exists() noexcept
-    {
-        static std::atomic<bool> flag{false};
-        return flag;
-    }
-};
 
 /// One process in the line: what `upgrader` is the facade of. It joins the two sides of the protocol with what
 /// concerns the whole process: descriptors, triggers, the pid file, exits and the drain.
@@ -99,7 +80,8 @@ public:
     {
         // All that a callback could still touch goes with the lock held, and whoever waits hears that it is over.
         auto const hold = policies.io.lock();
-        close();
+        if (!in_fork())
+            close();
         parent_side_.reset();
         child_side_.reset();
         alive_.reset();
@@ -113,7 +95,8 @@ public:
 
     [[nodiscard]] unsigned number() const noexcept { return child_side_ ? child_side_->number() : 0; }
     [[nodiscard]] std::shared_ptr<open_connections> const& connections() const noexcept { return connections_; }
-    [[nodiscard]] ecdysis::inventory<Io>& inventory() noexcept { return inventory_; }
+    [[nodiscard]] std::shared_ptr<offered_files> const& files() const noexcept { return files_; }
+    [[nodiscard]] ecdysis::states& states() noexcept { return states_; }
     [[nodiscard]] os::owned_fd take_parent_channel() noexcept { return std::move(parent_channel_); }
     [[nodiscard]] os::owned_fd take_child_channel() noexcept { return std::move(child_channel_); }
 
@@ -160,7 +143,7 @@ public:
 
     [[nodiscard]] std::optional<inherited_state> state(std::string const& name)
     {
-        return inventory_.take_state(name, accepting_);
+        return states_.take(name, accepting_);
     }
 
     [[nodiscard]] outcome<nothing>& begin_ready()
@@ -180,7 +163,7 @@ public:
             else
                 child_side_->ready();
         } catch (error const& e) {
-            ready_.set(e.code());
+            ready_.set(e.code(), {}, tried(e.what(), e.code()));
             if (child_side_)
                 fail(e.what(), e.code());
             else
@@ -191,7 +174,7 @@ public:
 
     outcome<exit>& begin_wait()
     {
-        if (child_side_ && !serving_ && child_side_->may_accept()) {
+        if (child_side_ && !serving_ && child_side_->may_accept() && !exit_.known()) {
             serving_ = true;
             began_serving_ = io::clock::now();
             tell(events::serving{}); // before the parent can say that it is so
@@ -231,6 +214,14 @@ public:
         }
         if (who)
             stop_requesters_.push_back(std::move(who));
+        // The same stop may come twice, by the other generation and by a signal to all processes: the second does not
+        // end the drain.
+        if (leaving_ && leaving_->by.from == trigger::source::handoff) {
+            leaving_->by = by;
+            if (stops_partially())
+                answer_stop_requesters();
+            return;
+        }
         leave(stop_kind(what == request::partial_stop), by);
         stop();
     }
@@ -256,6 +247,9 @@ public:
     policy_set policies;
 
     [[nodiscard]] ecdysis::options const& options() const noexcept { return options_; }
+    /// This is a process that the host forked: all that is here is its parent's, and its end says nothing to anybody. (A
+    /// host on Asio has to see to its context itself: the epoll instance is shared, see fork(2) and notify_fork.)
+    [[nodiscard]] bool in_fork() const noexcept { return os::this_process() != process_; }
 
     void tell(event::variant what) noexcept // what an observer throws would leave an upgrade half way
     {
@@ -273,9 +267,11 @@ public:
             warn("tell the service manager: " + ec.message());
     }
 
-    [[nodiscard]] handoff::bequest bequeath(os::owned_fd& channel, bool& state_filled)
+    [[nodiscard]] handoff::bequest bequeath(os::owned_fd& channel)
     {
-        auto result = inventory_.bequeath(state_filled);
+        auto result = inventory_.bequeath();
+        files_->bequeath(result);
+        states_.bequeath(result);
         using kind = handoff::descriptor_kind;
         for (auto const& door : control_.doors())
             result.add({.kind = kind::control,
@@ -297,8 +293,8 @@ public:
         return result;
     }
 
-    void fill_late_state() { inventory_.fill_late_state(); }
-    void undo_state() noexcept { inventory_.undo_state(); }
+    void fill_late_state() { states_.fill_late(); }
+    void undo_state() noexcept { states_.undo(); }
 
     void take_pid_file_back()
     {
@@ -320,6 +316,7 @@ public:
         child_channel_ = std::move(channel);
         inventory_.end_claimed(records, claims);
         close_doors(records, claims);
+        drop_unread_state(handover::late);
         exit_.set({}, {exit::kind::upgraded, by});
         connections_->begin_draining();
     }
@@ -327,8 +324,11 @@ public:
     /// The child's side was stopped: so is the service, whose life is the parent's machine's to know.
     void stop_serving(bool partially)
     {
+        if (retired_)
+            return; // it is the child's to hear, and the drain's end only by a stop of our own
         leave(stop_kind(partially), {.from = trigger::source::handoff});
-        parent_side_->stop();
+        if (!exit_.known()) // else it stops already
+            parent_side_->stop();
     }
 
     /// Whether the stop that was asked for is a partial one.
@@ -348,6 +348,7 @@ public:
         if (why.why == exit::kind::stopped && is_last() && !parent_side_->has_committed_child())
             notify_manager({.what = notify::step::kind::stopping, .status = "stopping"});
         inventory_.end_for_stop(paths_to_unlink());
+        drop_unread_state(handover::late);
         ready_.set(errc::stopped);
         exit_.set({}, why);
         if (why.why == exit::kind::partially_stopped)
@@ -368,6 +369,7 @@ public:
     {
         if (auto* const from = inheritance())
             from->close_unclaimed([this](std::string const& name) { tell(events::unclaimed{name}); });
+        drop_unread_state(handover::early);
         accepting_ = true;
         inventory_.open([this](std::string what) { warn(std::move(what)); });
         if (pid_file_ && child_side_)
@@ -385,9 +387,10 @@ public:
 
     void give_up(error_code why, std::string const& text)
     {
-        warn(text);
-        ready_.set(why);
-        exit_.set(why);
+        auto const what = tried(text, why);
+        warn(error{why, what}.what());
+        ready_.set(why, {}, what);
+        exit_.set(why, {}, what);
     }
 
 private:
@@ -404,13 +407,15 @@ private:
         }
         parent_channel_ = take(handoff::descriptor_kind::channel, "channel").fd;
         if (auto* const from = inheritance())
-            inventory_.inherit_state(*from);
-        install_signals();
+            states_.inherit(*from);
         error_code ec;
-        if (child_side_) {
-            free_signals(child_side_->blocked());
+        signals_.install(
+            policies.io, options_, child_side_ ? child_side_->blocked() : std::vector<int>{},
+            [this](request what, trigger by) { on_signal(what, by); }, ec);
+        if (ec)
+            throw error{ec, "handle the signals that were named"};
+        if (child_side_)
             child_side_->watch(ec);
-        }
         if (ec)
             throw error{ec, "watch the parent"};
     }
@@ -428,48 +433,11 @@ private:
 
     // ---- triggers
 
-    void install_signals()
+    void on_signal(request what, trigger by)
     {
-        std::vector<int> all;
-        for (auto const* some : {&options_.upgrade_on, &options_.stop_on, &options_.partial_stop_on})
-            all.insert(all.end(), some->begin(), some->end());
-        if (all.empty())
-            return;
-        error_code ec;
-        signals_ = policies.io.signals(all, [this](int signal) { on_signal(signal); }, ec);
-        if (ec)
-            throw error{ec, "handle the signals that were named"};
-    }
-
-    /// The parent's upgrade signals started blocked. Those that this host has no use for are the process's again, and
-    /// what came of them meanwhile was meant for the parent.
-    void free_signals(std::vector<int> blocked)
-    {
-        std::erase_if(blocked, [this](int signal) {
-            return is_in(options_.upgrade_on, signal) || is_in(options_.stop_on, signal) ||
-                   is_in(options_.partial_stop_on, signal);
-        });
-        if (blocked.empty())
-            return;
-        io::discard(blocked);
-        io::unblock(blocked);
-    }
-
-    [[nodiscard]] static bool is_in(std::vector<int> const& some, int signal) noexcept
-    {
-        return std::ranges::find(some, signal) != some.end();
-    }
-
-    void on_signal(int signal)
-    {
-        trigger const by{.from = trigger::source::signal, .signal = signal};
-        if (is_in(options_.stop_on, signal))
-            return ask(request::stop, by, {});
-        if (is_in(options_.partial_stop_on, signal))
-            return ask(request::partial_stop, by, {});
         auto const earliest = std::max(began_serving_, parent_side_->last_ended()) + options_.signal_interval;
-        if (!serving_ || parent_side_->upgrading() || io::clock::now() >= earliest)
-            return ask(request::upgrade, by, {});
+        if (what != request::upgrade || !serving_ || parent_side_->upgrading() || io::clock::now() >= earliest)
+            return ask(what, by, {});
         // Sooner than is good: all that come until then are one.
         signal_delay_ = policies.io.at(earliest, [this, by] { ask(request::upgrade, by, {}); });
     }
@@ -493,7 +461,12 @@ private:
 
     void check_drained()
     {
-        if (draining_ && (connections_->count() == 0 || drain_is_over_))
+        if (!draining_ || drained_.known())
+            return;
+        // What stayed open during the drain ends first: it may have accepted one more just now.
+        if (connections_->count() == 0 && !drain_is_over_)
+            inventory_.end_all();
+        if (connections_->count() == 0 || drain_is_over_)
             finish_drain();
     }
 
@@ -514,7 +487,7 @@ private:
         drain_deadline_ = {};
         close_idle_ = {};
         signal_delay_ = {};
-        signals_ = {};
+        signals_.close();
         inventory_.close(paths_to_unlink());
         control_.close(paths_to_unlink());
         if (is_last() || retired_) // a child that has the same file has written it by now
@@ -559,6 +532,12 @@ private:
 
     // ---- means
 
+    void drop_unread_state(handover when)
+    {
+        for (auto const& name : states_.drop_unread(when))
+            tell(events::unclaimed{"state " + name});
+    }
+
     /// What a host ran into is what the parent should hear if this generation then ends before it was ready.
     template <class F>
     auto remembering(F&& f)
@@ -601,7 +580,7 @@ private:
     void open_door(request what, std::string const& where)
     {
         auto inherited = take(handoff::descriptor_kind::control, door_name(what, address{where}));
-        os::file_identity const path{inherited.record.device, inherited.record.inode};
+        os::identity const path{inherited.record.device, inherited.record.inode};
         control_.open(what, where, std::move(inherited.fd), path);
     }
 
@@ -633,10 +612,13 @@ private:
         return parent_side_ ? parent_side_->during() : phase::serving;
     }
 
+    os::process_id const process_ = os::this_process();
     only_upgrader only_;
     ecdysis::options options_;
     std::shared_ptr<open_connections> connections_ = std::make_shared<open_connections>();
-    ecdysis::inventory<Io> inventory_;
+    inventory<Io> inventory_;
+    std::shared_ptr<offered_files> files_ = std::make_shared<offered_files>();
+    ecdysis::states states_;
     control_server<Io> control_;
     pid_file pid_file_;
     os::owned_fd parent_channel_;
@@ -656,7 +638,7 @@ private:
     outcome<exit> exit_;
     outcome<std::size_t> drained_;
 
-    handle signals_;
+    signal_triggers<Io> signals_;
     handle signal_delay_;
     handle drain_deadline_;
     handle close_idle_;

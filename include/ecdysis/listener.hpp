@@ -29,14 +29,21 @@ enum class on_stop {
     stay, ///< accepting goes on until the drain is over: a health check, a metrics page
 };
 
+/// How one socket listens. A plain aggregate; what does not concern the kind of socket is not looked at. A child gets
+/// its parent's socket as that was opened: of the first two and `mode` its own word counts, from commit on; `v6_only`
+/// must be the parent's for [::] (errc::descriptor_mismatch).
 struct listen_options
 {
-    int backlog = SOMAXCONN;
-    on_stop at_stop = on_stop::end;
+    int backlog = SOMAXCONN;          ///< of listen(2): at most net.core.somaxconn; negative: that
+    on_stop at_stop = on_stop::end;   ///< an upgrade ends it in any case
     bool v6_only = false;             ///< IPv6 alone; otherwise [::] accepts IPv4 too
     bool reuse_port = false;          ///< SO_REUSEPORT; shards set it by themselves
-    std::optional<::mode_t> mode{};   ///< of a Unix socket's path; otherwise what the umask leaves
-    std::function<void(int)> setup{}; ///< sees each new socket before bind, not inherited ones
+    /// Permission bits of a Unix socket's path, which is never open to more; otherwise what the umask leaves. On an
+    /// inherited path that is still the parent's socket they are set at commit, and a difference is a warning.
+    std::optional<::mode_t> mode{};
+    /// Sees each new socket before bind, not inherited ones. Not to keep or close it. What it throws comes out of the
+    /// call that opens it.
+    std::function<void(int)> setup{};
 };
 
 /// "tcp", "udp", "unix" …, the first word of a descriptor's name.
@@ -52,6 +59,7 @@ struct listen_options
     return "socket";
 }
 
+/// SOCK_STREAM, SOCK_DGRAM or SOCK_SEQPACKET.
 [[nodiscard]] constexpr int type(socket_kind kind) noexcept
 {
     switch (kind) {
@@ -119,7 +127,7 @@ inline void set(os::borrowed_fd socket, int level, int option, int value, std::s
 }
 
 /// Binds; a Unix path that a process which has gone left behind is replaced. Gives the path's identity, for the unlink.
-[[nodiscard]] inline os::file_identity bind(os::borrowed_fd socket, socket_kind kind, address const& where,
+[[nodiscard]] inline os::identity bind(os::borrowed_fd socket, socket_kind kind, address const& where,
                                             listen_options const& options)
 {
     auto const bind_once = [&](error_code& ec) {

@@ -10,8 +10,8 @@
 
 namespace ecdysis {
 
-/// Unix sockets that trigger by being connected to: a path, or @name for an abstract one; empty: none.
-/// Whoever connects must run as our user or root, and reads one line that says how it ended.
+/// Unix sockets that trigger by being connected to: an absolute path (mode 0600), or @name for an abstract one; empty:
+/// none. Whoever connects must run as our user or root, and reads one line that says how it ended.
 struct control_sockets
 {
     std::string upgrade{};

@@ -29,13 +29,14 @@ enum class handover {
     late,  ///< at commit, sealed then: no snapshot from before a slow start
 };
 
-/// Where a host writes its state for the next generation.
+/// Where a host writes its state for the next generation. Valid while `fill` runs, in its thread.
 class state_writer
 {
 public:
     explicit state_writer(os::borrowed_fd file) noexcept : file_{file} {}
 
-    /// Appends; throws `error` if there is no memory for it.
+    /// Appends all; any number of calls, to any size. Throws `error` with what write(2) says, such as
+    /// no_space_on_device where the memory of its control group or file system is at its limit.
     void write(std::span<std::byte const> bytes)
     {
         while (!bytes.empty()) {
@@ -48,19 +49,23 @@ public:
     }
     void write(std::string_view text) { write(std::as_bytes(std::span{text})); }
 
-    /// For serializers that write to a descriptor.
+    /// For serializers that write to a descriptor: a memfd, with its offset where the next write() goes. Not to be
+    /// closed, nor mapped writable when `fill` returns: then it cannot be sealed, and the upgrade fails.
     [[nodiscard]] int native_handle() const noexcept { return file_.get(); }
 
 private:
     os::borrowed_fd file_;
 };
 
-/// Fills the state; what it throws fails the upgrade, with its words.
+/// Fills the state, with the upgrader's lock held; what it throws fails the upgrade, with its words: an `error` with
+/// its code, else with errc::state_failed. Empty: the state is.
 using state_filler = std::function<void(state_writer&)>;
-/// Called if an upgrade fails after the state was filled. What it throws ends the process.
+/// Called once for each upgrade that fails after `fill` was called, also if that threw, unless this generation ends
+/// with it; with the upgrader's lock held. What it throws ends the process.
 using state_undo = std::function<void()>;
 
-/// State from the parent, read-only in memory as long as this lives. Movable.
+/// State from the parent, read-only in memory as long as this lives: nobody can change it. Movable; one that was moved
+/// from is empty. Several threads may read it.
 class inherited_state
 {
 public:
@@ -79,13 +84,15 @@ public:
             ::munmap(data_, size_);
     }
 
+    /// All of it, page-aligned; valid as long as this, or what it was moved to, lives. The same as text().
     [[nodiscard]] std::span<std::byte const> bytes() const noexcept
     {
         return {static_cast<std::byte const*>(data_), size_};
     }
     [[nodiscard]] std::string_view text() const noexcept { return {static_cast<char const*>(data_), size_}; }
 
-    /// Maps `file`, which must be a memfd that nobody can change any more (errc::state_not_sealed).
+    /// Maps `file`, which must be a memfd that nobody can change any more, and may be closed then. `name` is for the
+    /// words of the `error` it throws: errc::state_not_sealed, and what fstat(2) and mmap(2) say.
     [[nodiscard]] static inherited_state map(os::borrowed_fd file, std::string const& name)
     {
         constexpr int needed = F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW;

@@ -50,11 +50,15 @@ struct default_token<Io>
 /// transport::socketpair; `Launch` launch::direct. Parent and child must be built with the same transport.
 ///
 /// Errors: every call that can fail has a form that throws `error`, whose what() says what was tried, and on what; and
-/// one with `error_code&`. Async forms complete with the code. The observer (options) hears the sentence in any case.
+/// one with `error_code&` last, which does not throw `error`, and tells the observer (options) that sentence. Async
+/// forms complete with the code and tell the observer, too. The constructors throw only.
+///
+/// Exception safety: a call that fails has changed nothing but where it says so. What a callback of the host throws
+/// that is no `error` comes out of the call that ran it, of either form.
 ///
 /// Thread safety: all members may be called from any thread, but ready(), wait() and drain() of a sync upgrader by one
-/// thread at a time. Construct before starting threads: it takes a variable out of the environment. Callbacks of the
-/// host (observer, state, setup) run with the upgrader's lock held, and must not wait.
+/// thread at a time; none from a signal handler. Construct before starting threads: it takes a variable out of the
+/// environment. Callbacks of the host (observer, state, setup) run with the upgrader's lock held, and must not wait.
 ///
 /// Lifetimes: does not move. Listeners, connections, guards and offers may outlive it. The destructor ends a child
 /// that was not committed, waits for that child's end, and throws nothing.
@@ -67,10 +71,14 @@ class upgrader
     static_assert(launch::Policy<Launch>, "the fourth policy of an upgrader is a launch policy: use launch::direct, or see launch/concept.hpp");
 
 public:
-    using tcp_listener = typename Io::tcp_listener;
-    using unix_listener = typename Io::unix_listener;
-    using seqpacket_listener = typename Io::seqpacket_listener;
-    using datagram = typename Io::datagram;
+    // What the calls below give: handles on sockets that the upgrader owns. They move, accept in any number of threads
+    // from commit on, may outlive the upgrader, and then say errc::ended. With io::sync all three listeners are one
+    // type, whose accept() waits in line; with io::asio each has its protocol's socket, and async_accept().
+
+    using tcp_listener = typename Io::tcp_listener;             ///< gives connections of TCP
+    using unix_listener = typename Io::unix_listener;           ///< gives connections of a Unix stream socket
+    using seqpacket_listener = typename Io::seqpacket_listener; ///< gives connections that keep messages apart
+    using datagram = typename Io::datagram;                     ///< says when there is something to read
 
     /// The first generation, or a later one: it then has got all from its parent when the constructor returns.
     ///
@@ -89,88 +97,126 @@ public:
     [[nodiscard]] unsigned generation() const noexcept { return generation_.number(); }
 
     // ---- what it listens on: before ready, and later for new addresses. Each claims what the parent has under the
-    // same kind and address, as it was asked for (port 0 keeps its port), or opens it. Errors: invalid_address,
-    // address_in_use, descriptor_mismatch, name_too_long; too_late between ready and commit; not_serving when
-    // stopped; and what socket(2), bind(2) and listen(2) say.
+    // same kind and address, as it was asked for (port 0 keeps its port), or opens it. `where`: see address; its text
+    // may be given as it is. Nothing is accepted before commit, and a child's new listener does not listen before.
+    //
+    // Errors: invalid_address (text that is none, or not of this kind); address_in_use (a Unix path where something
+    // answers, or that is no socket); descriptor_mismatch (what the parent has is not what is asked for);
+    // name_too_long; too_late between ready and commit; not_serving after a stop, or once a child serves; and what
+    // socket(2), setsockopt(2), bind(2), listen(2) and chmod(2) say.
 
+    /// A TCP listener on an IPv4 or IPv6 address, with SO_REUSEADDR.
     [[nodiscard]] tcp_listener listen_tcp(address const& where, listen_options const& options = {})
     {
         return tcp_listener{listen(socket_kind::tcp, where, options)};
     }
-    [[nodiscard]] tcp_listener listen_tcp(address const& where, listen_options const& options, error_code& ec)
+    template <AddressLike Where = address>
+    [[nodiscard]] tcp_listener listen_tcp(Where const& where, listen_options const& options, error_code& ec)
     {
-        return guarded(ec, [&] { return listen_tcp(where, options); });
+        return guarded(ec, [&] { return listen_tcp(address{where}, options); });
     }
 
-    /// A Unix stream socket: a path, or @name.
+    /// A Unix stream listener: a path, or @name. A path that a process which has gone left behind is replaced; it is
+    /// unlinked when no generation listens there any more, while it is still that socket.
     [[nodiscard]] unix_listener listen_unix(address const& where, listen_options const& options = {})
     {
         return unix_listener{listen(socket_kind::unix_stream, where, options)};
     }
-    [[nodiscard]] unix_listener listen_unix(address const& where, listen_options const& options, error_code& ec)
+    template <AddressLike Where = address>
+    [[nodiscard]] unix_listener listen_unix(Where const& where, listen_options const& options, error_code& ec)
     {
-        return guarded(ec, [&] { return listen_unix(where, options); });
+        return guarded(ec, [&] { return listen_unix(address{where}, options); });
     }
 
+    /// The same with SOCK_SEQPACKET.
     [[nodiscard]] seqpacket_listener listen_seqpacket(address const& where, listen_options const& options = {})
     {
         return seqpacket_listener{listen(socket_kind::unix_seqpacket, where, options)};
     }
-    [[nodiscard]] seqpacket_listener listen_seqpacket(address const& where, listen_options const& options, error_code& ec)
+    template <AddressLike Where = address>
+    [[nodiscard]] seqpacket_listener listen_seqpacket(Where const& where, listen_options const& options, error_code& ec)
     {
-        return guarded(ec, [&] { return listen_seqpacket(where, options); });
+        return guarded(ec, [&] { return listen_seqpacket(address{where}, options); });
     }
 
+    /// A UDP socket on an IPv4 or IPv6 address, non-blocking. Between commit and serving parent and child read from one
+    /// queue.
     [[nodiscard]] datagram bind_udp(address const& where, listen_options const& options = {})
     {
         return datagram{listen(socket_kind::udp, where, options)};
     }
-    [[nodiscard]] datagram bind_udp(address const& where, listen_options const& options, error_code& ec)
+    template <AddressLike Where = address>
+    [[nodiscard]] datagram bind_udp(Where const& where, listen_options const& options, error_code& ec)
     {
-        return guarded(ec, [&] { return bind_udp(where, options); });
+        return guarded(ec, [&] { return bind_udp(address{where}, options); });
     }
 
-    /// A Unix datagram socket: a path, or @name.
+    /// A Unix datagram socket: a path, or @name, as listen_unix() has it; otherwise as bind_udp().
     [[nodiscard]] datagram bind_unix(address const& where, listen_options const& options = {})
     {
         return datagram{listen(socket_kind::unix_datagram, where, options)};
     }
-    [[nodiscard]] datagram bind_unix(address const& where, listen_options const& options, error_code& ec)
+    template <AddressLike Where = address>
+    [[nodiscard]] datagram bind_unix(Where const& where, listen_options const& options, error_code& ec)
     {
-        return guarded(ec, [&] { return bind_unix(where, options); });
+        return guarded(ec, [&] { return bind_unix(address{where}, options); });
     }
 
     /// SO_REUSEPORT shards: all that the parent has, whatever `count` says, for none of them may go with connections
-    /// in its queue; and new ones up to `count`, which take part from commit on.
+    /// in its queue; and new ones up to `count`, which take part from commit on. At least one, also for a `count` of 0.
+    /// When one fails none is opened, and those of the parent can be claimed again.
     [[nodiscard]] std::vector<tcp_listener> listen_tcp_shards(address const& where, std::size_t count,
                                                               listen_options const& options = {})
     {
         return shards<tcp_listener>(socket_kind::tcp, where, count, options);
     }
+    template <AddressLike Where = address>
+    [[nodiscard]] std::vector<tcp_listener> listen_tcp_shards(Where const& where, std::size_t count,
+                                                              listen_options const& options, error_code& ec)
+    {
+        return guarded(ec, [&] { return listen_tcp_shards(address{where}, count, options); });
+    }
+    /// The same of UDP sockets. A datagram of one peer goes to one shard as long as their number stays the same.
     [[nodiscard]] std::vector<datagram> bind_udp_shards(address const& where, std::size_t count,
                                                         listen_options const& options = {})
     {
         return shards<datagram>(socket_kind::udp, where, count, options);
     }
+    template <AddressLike Where = address>
+    [[nodiscard]] std::vector<datagram> bind_udp_shards(Where const& where, std::size_t count,
+                                                        listen_options const& options, error_code& ec)
+    {
+        return guarded(ec, [&] { return bind_udp_shards(address{where}, count, options); });
+    }
 
     // ---- what it hands over besides
 
     /// Hands a duplicate of `fd` to the next generation under `name`, with `bytes` beside it (at most 256), for as long
-    /// as the result lives: any file, a live connection too. Several may have one name; they keep their order. Errors:
-    /// name_too_long, and what fcntl(2) says.
+    /// as the result lives: any file, a live connection too. Several may have one name; they keep their order. `fd`
+    /// stays the caller's. Errors: name_too_long (also for more than 256 bytes), and what fcntl(2) says.
     [[nodiscard]] ecdysis::offer offer(std::string name, int fd, std::string bytes = {})
     {
         auto const hold = generation_.policies.io.lock();
-        return generation_.inventory().offer_file(std::move(name), fd, std::move(bytes));
+        return offer_file(generation_.files(), std::move(name), fd, std::move(bytes));
     }
-    /// The next file that the parent offers under `name`; nothing if there is none (any more). Before ready: later it
-    /// throws errc::too_late, and what was not claimed is closed at commit.
+    [[nodiscard]] ecdysis::offer offer(std::string name, int fd, std::string bytes, error_code& ec)
+    {
+        return guarded(ec, [&] { return offer(std::move(name), fd, std::move(bytes)); });
+    }
+    /// The next file that the parent offers under `name`; nothing if there is none (any more). Before ready: what was
+    /// not claimed is closed at commit. Errors: too_late between ready and commit; not_serving after a stop, or once a
+    /// child serves.
     [[nodiscard]] std::optional<handed_over_file> claim(std::string const& name)
     {
         auto const hold = generation_.policies.io.lock();
         return generation_.claim(name);
     }
-    /// The names of all files that the parent offers and that were not claimed yet, in its order.
+    [[nodiscard]] std::optional<handed_over_file> claim(std::string const& name, error_code& ec)
+    {
+        return guarded(ec, [&] { return claim(name); });
+    }
+    /// The names of all files that the parent offers and that were not claimed yet, in its order, one for each file.
+    /// Empty after commit. Cannot fail.
     [[nodiscard]] std::vector<std::string> unclaimed_files()
     {
         auto const hold = generation_.policies.io.lock();
@@ -178,23 +224,38 @@ public:
     }
 
     /// State of any size for the next generation. `fill` is called in each upgrade, `undo` if that fails afterwards;
-    /// what `fill` throws fails the upgrade. Early state is there when the child starts, late state after its ready().
+    /// what `fill` throws fails the upgrade: an `error` with its code, else with state_failed. Early state is there
+    /// when the child starts, late state after its ready(). State that is named during an upgrade is for the next one.
+    /// Both are kept as long as the upgrader lives.
+    ///
+    /// Errors: name_too_long (more than 200 bytes); invalid_argument (there is one of that name).
     void hand_over_state(std::string name, handover when, state_filler fill, state_undo undo = {})
     {
         auto const hold = generation_.policies.io.lock();
-        generation_.inventory().add_state(std::move(name), when, std::move(fill), std::move(undo));
+        generation_.states().add(std::move(name), when, std::move(fill), std::move(undo));
     }
-    /// The parent's state of that name, once; nothing if there is none. Late state before ready() throws
-    /// errc::not_serving; state that somebody could still change errc::state_not_sealed.
+    void hand_over_state(std::string name, handover when, state_filler fill, state_undo undo, error_code& ec)
+    {
+        guarded(ec, [&] { hand_over_state(std::move(name), when, std::move(fill), std::move(undo)); });
+    }
+    /// The parent's state of that name, once; nothing if there is none. The result may outlive the upgrader. What was not
+    /// read is dropped and reported: early state at commit, late state when this generation retires or stops.
+    ///
+    /// Errors: not_serving for late state before commit; state_not_sealed if somebody could still change it; what
+    /// fstat(2) and mmap(2) say, such as not_enough_memory. It can be asked for again after an error.
     [[nodiscard]] std::optional<ecdysis::inherited_state> inherited_state(std::string const& name)
     {
         auto const hold = generation_.policies.io.lock();
         return generation_.state(name);
     }
+    [[nodiscard]] std::optional<ecdysis::inherited_state> inherited_state(std::string const& name, error_code& ec)
+    {
+        return guarded(ec, [&] { return inherited_state(name); });
+    }
 
     /// The datagram pair between this generation and the one before, and after (options.channel): AF_UNIX SOCK_DGRAM,
     /// non-blocking, the caller's own; empty if there is none, or it was taken. To the parent from construction on, to
-    /// the child from the exit `upgraded` on.
+    /// the child from the exit `upgraded` on. Neither can fail.
     [[nodiscard]] os::owned_fd take_channel_to_parent()
     {
         auto const hold = generation_.policies.io.lock();
@@ -212,22 +273,21 @@ public:
     /// generation. Claim and open all descriptors before.
     ///
     /// Errors: condition::bad_handoff (the parent died under a service manager, or said nonsense); stopped;
-    /// no_service_manager; a pid file that cannot be written; already_waiting.
+    /// no_service_manager, or why the service manager cannot be told; a pid file that cannot be written;
+    /// already_waiting. All but the last are final: the parent is told and serves on, and a next call says the same.
     void ready(error_code& ec)
         requires(Io::blocking)
     {
-        auto hold = generation_.policies.io.lock();
-        auto& outcome = generation_.begin_ready();
-        hold.unlock();
-        generation_.policies.io.wait(outcome, ec);
+        (void)pump("become ready", [this]() -> auto& { return generation_.begin_ready(); }, ec);
     }
     void ready()
         requires(Io::blocking)
     {
-        throwing("become ready", [this](error_code& ec) { ready(ec); });
+        (void)pump("become ready", [this]() -> auto& { return generation_.begin_ready(); });
     }
     /// The same as an asynchronous operation, void(error_code). Cancelling it (terminal, partial, total) cancels the
-    /// waiting, never the upgrade.
+    /// waiting, never the upgrade: it can be waited for again. Errors: those of ready(), and operation_aborted when it
+    /// was cancelled or the upgrader has gone.
     template <class Token = typename default_token<Io>::type>
     auto async_ready(Token&& token = {})
         requires(!Io::blocking)
@@ -236,8 +296,8 @@ public:
             [this]() -> outcome<nothing>& { return generation_.begin_ready(); }, std::forward<Token>(token));
     }
 
-    /// Says in a child why it cannot serve: the parent reports it, ends the upgrade and serves on. End the process then.
-    /// Nothing in the first generation.
+    /// Says in a child why it cannot serve: the parent reports it, ends the upgrade and serves on. End the process
+    /// then. Nothing in the first generation, or after commit. Line breaks become spaces where it is told in one line.
     void fail(std::string_view why)
     {
         auto const hold = generation_.policies.io.lock();
@@ -250,21 +310,20 @@ public:
     /// that this generation serves, so call it when accepting has begun; the parent accepts until then. An async_wait()
     /// that was called before commit tells it at commit.
     ///
-    /// Errors: already_waiting; in a child that gave up, why.
+    /// It says the same each time. Errors: already_waiting; in a child that gave up, why.
     exit wait(error_code& ec)
         requires(Io::blocking)
     {
-        auto hold = generation_.policies.io.lock();
-        auto& outcome = generation_.begin_wait();
-        hold.unlock();
-        return generation_.policies.io.wait(outcome, ec).value;
+        return pump("wait for an exit", [this]() -> auto& { return generation_.begin_wait(); }, ec);
     }
     exit wait()
         requires(Io::blocking)
     {
-        return throwing("wait for an exit", [this](error_code& ec) { return wait(ec); });
+        return pump("wait for an exit", [this]() -> auto& { return generation_.begin_wait(); });
     }
-    /// The same as an asynchronous operation, void(error_code, exit). One at a time; cancelling it cancels the waiting.
+    /// The same as an asynchronous operation, void(error_code, exit). One at a time, a second completes with
+    /// already_waiting; cancelling it (terminal, partial, total) cancels the waiting. Errors: those of wait(), and
+    /// operation_aborted when it was cancelled or the upgrader has gone.
     template <class Token = typename default_token<Io>::type>
     auto async_wait(Token&& token = {})
         requires(!Io::blocking)
@@ -275,25 +334,27 @@ public:
 
     // ---- drain
 
-    /// Waits until no guard is left, or `deadline` has passed, or a second stop comes, and gives the number left. It
+    /// Waits until no guard is left, or `deadline` has passed, or a second stop comes (the same one that the other
+    /// generation passed on does not count), and gives the number left. It
     /// ends all that the upgrader does; what is left is for the host to close, and then the process should end.
     ///
     /// Guards and connections() tell when to say `Connection: close`, and after options.idle_grace when to close idle
-    /// ones.
+    /// ones. `deadline` counts from the first call; later calls wait for the same end. Zero or less ends it at once.
+    ///
+    /// Errors: already_waiting.
     std::size_t drain(std::chrono::milliseconds deadline, error_code& ec)
         requires(Io::blocking)
     {
-        auto hold = generation_.policies.io.lock();
-        auto& outcome = generation_.begin_drain(deadline);
-        hold.unlock();
-        return generation_.policies.io.wait(outcome, ec).value;
+        return pump("drain", [&]() -> auto& { return generation_.begin_drain(deadline); }, ec);
     }
     std::size_t drain(std::chrono::milliseconds deadline)
         requires(Io::blocking)
     {
-        return throwing("drain", [&](error_code& ec) { return drain(deadline, ec); });
+        return pump("drain", [&]() -> auto& { return generation_.begin_drain(deadline); });
     }
-    /// The same as an asynchronous operation, void(error_code, std::size_t). Cancelling it cancels the waiting, never the drain.
+    /// The same as an asynchronous operation, void(error_code, std::size_t). Cancelling it (terminal, partial, total)
+    /// cancels the waiting, never the drain. Errors: already_waiting, and operation_aborted when it was cancelled or
+    /// the upgrader has gone.
     template <class Token = typename default_token<Io>::type>
     auto async_drain(std::chrono::milliseconds deadline, Token&& token = {})
         requires(!Io::blocking)
@@ -310,17 +371,28 @@ public:
         return generation_.connections();
     }
 
-    // ---- triggers by call, from any thread; `told`, if given, gets the line that a control socket would get, from
-    // where the upgrader runs; what it throws ends the process.
+    // ---- triggers by call, from any thread. They return at once; the request is looked at where the upgrader runs,
+    // with io::sync once a thread is in ready(), wait() or drain(). `told`, if given, gets the line that a control
+    // socket would get, without its line break, once, from there with the lock held; what it throws ends the process.
+    // It is not called when the upgrader goes before the request was looked at.
 
+    /// Starts the next generation. Told when that serves, or at once if it is refused:
+    ///
+    ///     ok generation=3 pid=4711 took_ms=2.1
+    ///     failed phase=starting reason="exit status 3: config: no such upstream"
+    ///     busy
     void request_upgrade(std::function<void(std::string const&)> told = {}) { ask(request::upgrade, std::move(told)); }
+    /// Ends accepting and the service: wait() gives `stopped`; a drain that is under way ends now. Told
+    /// `ok exit=stopped connections=0` when the drain is over, with the number that was left.
     void request_stop(std::function<void(std::string const&)> told = {}) { ask(request::stop, std::move(told)); }
+    /// Ends accepting and tells the service manager nothing: wait() gives `partially_stopped`, and notifier() is the
+    /// host's from then on. Told `ok exit=partially-stopped connections=2` at once, with the number of open ones.
     void request_partial_stop(std::function<void(std::string const&)> told = {})
     {
         ask(request::partial_stop, std::move(told));
     }
 
-    /// For a host that speaks to the service manager itself, as after a partial stop.
+    /// For a host that speaks to the service manager itself, as after a partial stop. Lives as long as the upgrader.
     [[nodiscard]] Notify& notifier() noexcept { return generation_.policies.notify; }
 
 private:
@@ -349,7 +421,7 @@ private:
 
     /// The error_code form of a throwing one; the sentence goes to the observer.
     template <class F>
-    [[nodiscard]] auto guarded(error_code& ec, F&& f)
+    auto guarded(error_code& ec, F&& f)
     {
         try {
             ec.clear();
@@ -358,32 +430,39 @@ private:
             ec = e.code();
             auto const hold = generation_.policies.io.lock();
             generation_.warn(e.what());
-            return decltype(f()){};
+            return decltype(f())();
         }
     }
 
-    /// The throwing form of an error_code one.
+    /// Waits in line for the outcome that `begin` gives. What failed has said its sentence to the observer then, but
+    /// for a wait that could not begin.
     template <class F>
-    static auto throwing(char const* what, F&& f)
+    auto pump(char const* what, F&& begin, error_code& ec)
     {
-        struct raise
-        {
-            char const* what;
-            error_code ec{};
-            void operator()() const
-            {
-                if (ec)
-                    throw error{ec, what};
-            }
-        } failed{what};
-        if constexpr (std::is_void_v<decltype(f(failed.ec))>) {
-            f(failed.ec);
-            failed();
-        } else {
-            auto result = f(failed.ec);
-            failed();
-            return result;
+        auto result = outcome_of(std::forward<F>(begin), ec);
+        if (ec == errc::already_waiting) {
+            auto const hold = generation_.policies.io.lock();
+            generation_.warn(error{ec, what}.what());
         }
+        return std::move(result.value);
+    }
+    /// The throwing form. `what` is the sentence of an outcome that has none.
+    template <class F>
+    auto pump(char const* what, F&& begin)
+    {
+        error_code ec;
+        auto result = outcome_of(std::forward<F>(begin), ec);
+        if (ec)
+            throw error{ec, result.tried.empty() ? what : result.tried};
+        return std::move(result.value);
+    }
+    template <class F>
+    [[nodiscard]] auto outcome_of(F&& begin, error_code& ec)
+    {
+        auto hold = generation_.policies.io.lock();
+        auto& outcome = begin();
+        hold.unlock();
+        return generation_.policies.io.wait(outcome, ec);
     }
 
     ecdysis::generation<Io, Notify, Transport, Launch> generation_;

@@ -12,6 +12,8 @@
 #include <netinet/in.h>
 #include <poll.h>
 
+#include <set>
+
 using namespace restart;
 namespace wire = ecdysis::handoff;
 using ecdysis::error_code;
@@ -398,12 +400,13 @@ RESTART_TEST(a_variable_that_lies)
 
 RESTART_TEST(a_variable_that_leaked)
 {
-    service one{built};
-    auto const before = one.look();
+    service one{built, {.probed = answers_all}};
+    auto const before = one.settled();
     one.behave("claimed stop");
     auto asker = one.at_control();
     one.wait_for("handed_over");
-    auto const child = children(one.pid()).at(0).pid;
+    auto const child = one.child();
+    BOOST_REQUIRE(wait_until([&] { return look_at(child)->state == 'T'; })); // or it would miss SIGCONT
     std::ifstream environment{"/proc/" + std::to_string(child) + "/environ"};
     std::string variable;
     for (std::string each; std::getline(environment, each, '\0');)
@@ -563,7 +566,7 @@ RESTART_TEST(a_child_that_sends_nonsense_after_commit)
     auto const line = one.upgrade();
     BOOST_TEST(line == "failed phase=serving reason=\"no word that it serves within 200 ms; both generations accept\"");
     BOOST_TEST(load.go_on());
-    auto const child = children(one.pid()).at(0).pid; // it may be serving, and is not killed
+    auto const child = one.child(); // it may be serving, and is not killed
     ::kill(child, SIGKILL);
     one.wait_for("upgrade_failed", 2);
     auto const counts = load.stop();
@@ -602,14 +605,13 @@ RESTART_TEST(a_fifo_that_someone_else_opened)
 {
     if (built.transport != "named_pipe")
         return;
-    service one{built, {.arguments = {"--kill-grace", "100"}}}; // a stopped child does not hear SIGTERM
-    auto const before = one.look();
+    service one{built, {.arguments = {"--kill-grace", "100"}, .probed = answers_all}}; // a stopped child does not hear SIGTERM
+    auto const before = one.settled();
     auto const open_end = [&](int number) { // of the child that is stopped at its beginning
-        auto const all = children(one.pid());
-        BOOST_REQUIRE(!all.empty());
-        BOOST_REQUIRE(wait_until([&] { return look_at(all[0].pid)->state == 'T'; }));
-        auto const name = "/proc/" + std::to_string(all[0].pid) + "/fd/" + std::to_string(number);
-        return std::pair{all[0].pid, owned_fd{::open(name.c_str(), O_RDWR | O_CLOEXEC)}};
+        auto const child = one.child();
+        BOOST_REQUIRE(wait_until([&] { return look_at(child)->state == 'T'; }));
+        auto const name = "/proc/" + std::to_string(child) + "/fd/" + std::to_string(number);
+        return std::pair{child, owned_fd{::open(name.c_str(), O_RDWR | O_CLOEXEC)}};
     };
     one.behave("begin stop");
     {
@@ -646,20 +648,25 @@ RESTART_TEST(a_fifo_that_someone_else_opened)
 
 RESTART_TEST(control_clients_that_misbehave)
 {
-    service one{built};
-    auto const before = one.look();
+    service one{built, {.probed = answers_all}};
+    auto const before = one.settled();
+    auto const next_generation = [&](unsigned number) { // alone, for its parent says busy until it has heard of it
+        auto const parent = one.pid();
+        one.expect_generation(number);
+        service::check_ended_well(parent);
+    };
     {
         auto silent = one.at_control(); // never reads
-        one.expect_generation(1);
+        next_generation(1);
         auto talking = one.at_control();
         std::string const words(1 << 16, '\xff');
         for (int i = 0; i != 20; ++i)
             ::send(talking.native_handle(), words.data(), words.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
-        one.expect_generation(2);
+        next_generation(2);
         auto const line = talking.receive().value_or("no answer");
         BOOST_TEST(line.starts_with("ok generation=2 "), line);
         static_cast<void>(one.at_control()); // gone at once
-        one.expect_generation(3);
+        next_generation(3);
         one.check_succeeded(before);
     }
     one.behave("claimed sleep 300");
@@ -685,13 +692,13 @@ RESTART_TEST(control_clients_that_misbehave)
 
 RESTART_TEST(a_pid_file_that_cannot_be_written)
 {
-    service one{built};
-    auto const before = one.look();
+    service one{built, {.probed = answers_all}};
+    auto const before = one.settled();
     std::filesystem::rename(one.path("pid"), one.path("kept"));
     std::filesystem::create_directory(one.path("pid"));
     auto const line = one.upgrade();
     BOOST_TEST(line.starts_with("failed phase=starting reason=\"exit status 1: write the pid file " + one.path("pid") +
-                                ": what is there cannot be replaced by uid 0: Is a directory"), line);
+                                ": what is there cannot be replaced by uid " + std::to_string(::geteuid()) + ": Is a directory"), line);
     BOOST_TEST(one.steps("child_ready").empty());
     BOOST_TEST(one.ask().pid == before.pid);
     std::filesystem::remove(one.path("pid"));
@@ -700,25 +707,51 @@ RESTART_TEST(a_pid_file_that_cannot_be_written)
     BOOST_TEST(one.upgrade().starts_with("ok "));
     one.stop();
 
-    for (auto const& [path, expected] : {std::pair{"/proc/self/no/pid", "No such file or directory"},
-                                         std::pair{"/tmp", "Is a directory"}}) { // of the first generation
+    for (auto const& [name, expected] : {std::pair{"no/pid", "No such file or directory"},
+                                         std::pair{"place", "Is a directory"}}) { // of the first generation
         stray it;
+        std::filesystem::create_directory(it.path("place"));
+        auto const path = it.path(name);
         it.start(built, {}, {}, {"--pid-file", path});
         // The host says what ready() threw; the observer has heard the sentence.
         check_contains(it.error(), expected);
         std::ifstream log{it.path("log")};
         std::string const text{std::istreambuf_iterator<char>{log}, {}};
-        check_contains(text, std::string{"write the pid file "} + path);
+        check_contains(text, "write the pid file " + path);
     }
 }
 
 RESTART_TEST(a_directory_for_fifos_that_cannot_be_written)
 {
-    service one{built};
-    auto const before = one.look();
+    auto const left = [] { // in the other places
+        std::set<std::string> found;
+        for (auto const* place : {"/tmp", "/run", "/dev/shm"}) {
+            std::error_code ec;
+            for (std::filesystem::directory_iterator one{place, ec}, end; !ec && one != end; one.increment(ec))
+                if (auto const name = one->path().filename().string(); name.size() == 14 && name.starts_with("ecdysis."))
+                    found.insert(one->path().string());
+        }
+        return found;
+    };
+    auto const before_all = left();
+    service one{built, {.probed = answers_all}};
+    auto const before = one.settled();
     std::filesystem::remove(one.temporary());
-    std::ofstream{one.temporary()}; // no directory any more: there are other places
-    BOOST_TEST(one.upgrade().starts_with("ok generation=1 "));
+    std::ofstream{one.temporary()}; // no directory any more
+    for (auto const* behaviour : {"begin kill", "claimed kill", ""}) {
+        one.behave(behaviour);
+        auto const line = one.upgrade();
+        BOOST_TEST(line.starts_with(*behaviour ? "failed phase=" : "ok generation=1 "), line);
+    }
     one.check_succeeded(before);
     one.stop();
+    // Others make theirs there as well, but each goes at once.
+    auto unknown = left();
+    std::erase_if(unknown, [&](auto const& each) { return before_all.contains(each); });
+    BOOST_TEST(wait_until([&] {
+        std::erase_if(unknown, [](auto const& each) { return !std::filesystem::exists(each); });
+        return unknown.empty();
+    }, std::chrono::seconds{20}));
+    for (auto const& each : unknown)
+        BOOST_ERROR("left over: " << each);
 }

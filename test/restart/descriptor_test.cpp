@@ -4,29 +4,17 @@
 #define BOOST_TEST_MODULE restart_descriptor
 #include "harness.hpp"
 
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/resource.h>
 
 #include <atomic>
 #include <cstdlib>
+#include <numeric>
 
 using namespace restart;
 
 namespace {
-
-/// As it is when the upgrade before and its clients have gone: nothing changes any more.
-footprint settled(service const& one)
-{
-    auto found = one.look();
-    int same = 0;
-    BOOST_TEST(wait_until([&] {
-        auto now = one.look();
-        bool const quiet = now.descriptors == found.descriptors && std::ranges::count(now.descriptors, "anon_inode:[pidfd]") == 0;
-        same = quiet ? same + 1 : 0;
-        found = std::move(now);
-        return same == 8;
-    }));
-    return found;
-}
 
 /// A datagram's answer, asked for again when nothing comes: UDP may lose some. A Unix client needs a name to be
 /// answered at, and gets one from the kernel (autobind, unix(7)).
@@ -78,7 +66,7 @@ void same_places(service const& of, unsigned generation)
 /// An upgrade that must succeed, and the generation after it has what the one before had.
 void upgrades(service& one)
 {
-    auto const before = settled(one);
+    auto const before = one.settled();
     auto const line = one.upgrade();
     BOOST_TEST_REQUIRE(line.starts_with("ok generation="), line);
     one.check_succeeded(before);
@@ -94,7 +82,7 @@ void upgrades_under_load(service& one)
 /// One that must fail for that reason, with a child that misbehaves, and shows nowhere.
 void fails(service& one, std::string const& behaviour, std::string const& reason)
 {
-    auto const before = settled(one);
+    auto const before = one.settled();
     one.behave(behaviour);
     auto const line = one.upgrade();
     BOOST_TEST(line.find(reason) != line.npos, line);
@@ -159,6 +147,9 @@ private:
     std::string path_;
 };
 
+/// Where numbers are scarce: one connection at a time.
+constexpr probing one_by_one{.expected = probing::expectation::no_failure, .fresh = 1, .kept = 0};
+
 /// A user of this test's own: what others have in flight counts for each user together.
 ::uid_t some_user()
 {
@@ -170,11 +161,30 @@ std::string becomes_some_user()
     return ::geteuid() == 0 ? "\nbegin user " + std::to_string(some_user()) : std::string{};
 }
 
-/// The next generation is one that any user may execute.
-void run_next_for_anybody(service& one)
+/// The manager heard of the child from `parent`, and nothing was amiss, but perhaps what is expected.
+void manager_was_told(service& one, ::pid_t parent, std::string const& expected = {})
 {
-    std::filesystem::copy_file(one.built().path(), one.path("copy"));
-    one.run_next(one.path("copy"));
+    if (one.built().has_manager())
+        BOOST_TEST(one.manager().heard("MAINPID=" + std::to_string(one.pid()), parent));
+    for (auto const& each : one.steps("warning"))
+        if (each.text != expected)
+            BOOST_ERROR("warning: " << each.text);
+}
+
+/// How many established connections wait in the queue of each socket that listens there.
+std::vector<int> queues(ecdysis::address const& at)
+{
+    std::vector<int> result;
+    std::ifstream file{"/proc/net/tcp"};
+    std::string line;
+    for (std::getline(file, line); std::getline(file, line);) {
+        std::istringstream words{line};
+        std::string number, local, remote, state, sizes;
+        words >> number >> local >> remote >> state >> sizes; // addresses as HEX:PORT, sizes as SENDING:RECEIVING
+        if (state == "0A" && std::stoi(local.substr(local.find(':') + 1), nullptr, 16) == at.port())
+            result.push_back(std::stoi(sizes.substr(sizes.find(':') + 1), nullptr, 16));
+    }
+    return result;
 }
 
 /// Puts more descriptors in flight than a limit of 1024 allows that user, and keeps them there.
@@ -263,7 +273,7 @@ RESTART_TEST(every_kind_of_socket)
         BOOST_TEST(!ask_datagram(at_host("127.0.0.1", where(11))).has_value());
     };
     check();
-    auto const before = settled(one);
+    auto const before = one.settled();
     {
         prober tcp{where(0), SOCK_STREAM, 1, 1}, dual{at_host("127.0.0.1", where(2)), SOCK_STREAM, 1, 1},
             stream{where(4), SOCK_STREAM, 1, 1}, packets{where(7), SOCK_SEQPACKET, 1, 1};
@@ -293,7 +303,7 @@ RESTART_TEST(every_kind_of_socket)
 RESTART_TEST(two_shards_to_four_and_a_crash)
 {
     service one{built, {.listens = {"shards:2:127.0.0.1:0"}}};
-    auto const before = settled(one);
+    auto const before = one.settled();
     auto established = connect_all(one.address(), 60);
     BOOST_TEST(answers(established, 0) == 60U);
     prober load{one.address(), SOCK_STREAM, 3, 0};
@@ -324,13 +334,49 @@ RESTART_TEST(two_shards_to_four_and_a_crash)
 
 RESTART_TEST(four_shards_to_two_with_full_queues)
 {
-    service one{built, {.listens = {"shards:4:127.0.0.1:0"}, .behave = "accept late"}};
-    auto const before = settled(one);
-    auto waiting = connect_all(one.address(), 100);
+    constexpr int backlog = 15;
+    service one{built,
+                {.listens = {"shards:4:127.0.0.1:0"}, .arguments = {"--backlog", std::to_string(backlog)},
+                 .behave = "accept late"}};
+    auto const before = one.settled();
+    auto const where = one.address();
+    prober load{where, SOCK_STREAM, 1, 1}; // which waits in the queues until the upgrade, too
+    auto const sum = [](std::vector<int> const& all) { return std::accumulate(all.begin(), all.end(), 0); };
+    BOOST_TEST_REQUIRE(wait_until([&] { return sum(queues(where)) == 2; }));
+    // The kernel chooses the shard. Where its queue is full, connecting does not come to its end.
+    std::vector<ecdysis::os::owned_fd> started;
+    std::vector<int> full;
+    BOOST_TEST_REQUIRE(wait_until([&] {
+        for (int i = 0; i != 10; ++i) {
+            started.emplace_back(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+            static_cast<void>(::connect(started.back().get(), where.data(), where.size()));
+        }
+        full = queues(where);
+        return full.size() == 4 && std::ranges::all_of(full, [](int size) { return size > backlog; });
+    }));
+    auto const state = [](ecdysis::os::owned_fd const& socket) {
+        ::tcp_info info{};
+        ::socklen_t size = sizeof info;
+        ::getsockopt(socket.get(), IPPROTO_TCP, TCP_INFO, &info, &size);
+        return info.tcpi_state;
+    };
+    std::vector<connection> waiting;
+    for (auto& each : started)
+        if (state(each) == TCP_ESTABLISHED) {
+            waiting.emplace_back(std::move(each));
+            waiting.back().send("who");
+        }
+    BOOST_TEST(sum(full) == 4 * (backlog + 1));
+    BOOST_TEST(waiting.size() + 2 >= 4U * (backlog + 1));
+    BOOST_TEST(waiting.size() < started.size());
+    started.clear();
     one.behave("claim shards 2"); // and gets four, for none of them may go with what is in its queue
     BOOST_TEST(one.upgrade().starts_with("ok generation=1 "));
-    BOOST_TEST(answers(waiting, 1) == 100U);
+    BOOST_TEST(answers(waiting, 1) == waiting.size());
+    for (auto const& each : waiting)
+        BOOST_TEST((each.state() == restart::result::answered));
     waiting.clear();
+    nothing_failed(load);
     one.check_succeeded(before);
     BOOST_TEST(places(one, 1).size() == 4U);
     BOOST_TEST(one.steps("unclaimed").empty());
@@ -368,7 +414,7 @@ RESTART_TEST(a_thousand_descriptors)
                 {.listens = {"127.0.0.1:0", "idle:500:127.0.0.1:0"},
                  .arguments = {"--offer", "file:500", "--drain", "500"}, // nobody accepts from most of them
                  .behave = "begin nofile 2048"}};
-    auto const before = settled(one);
+    auto const before = one.settled();
     prober load{one.address(), SOCK_STREAM, 1, 1};
     for (unsigned i = 1; i <= 3; ++i) {
         upgrades_under_load(one);
@@ -387,25 +433,26 @@ RESTART_TEST(an_unprivileged_user_with_a_small_limit)
 {
     service one{built,
                 {.listens = {"127.0.0.1:0", "idle:800:127.0.0.1:0"}, .behave = "begin nofile 1024" + becomes_some_user()}};
-    run_next_for_anybody(one);
-    auto const before = settled(one);
+    one.run_next_for_anybody();
+    auto const before = one.settled();
     prober load{one.address(), SOCK_STREAM, 1, 1};
+    ::pid_t parent = 0;
     for (unsigned i = 1; i <= 3; ++i) {
+        parent = one.pid();
         upgrades_under_load(one);
         same_places(one, i);
     }
     nothing_failed(load);
+    manager_was_told(one, parent);
     one.check_descriptors(one.pid(), before.descriptors);
     one.stop();
 }
 
-RESTART_TEST(others_of_the_user_have_as_many_descriptors_in_flight)
+RESTART_TEST_AS_ROOT(others_of_the_user_have_as_many_descriptors_in_flight)
 {
-    if (::geteuid() != 0)
-        return;
     service one{built, {.behave = "begin nofile 1024" + becomes_some_user()}};
-    run_next_for_anybody(one);
-    auto const before = settled(one);
+    one.run_next_for_anybody();
+    auto const before = one.settled();
     prober load{one.address(), SOCK_STREAM, 1, 1};
     std::optional<hog> other{std::in_place, some_user()};
     auto asker = one.at_control();
@@ -417,13 +464,17 @@ RESTART_TEST(others_of_the_user_have_as_many_descriptors_in_flight)
     BOOST_TEST(one.heard(asker.receive().value_or("")).starts_with("ok generation=1 "));
     nothing_failed(load);
     one.check_succeeded(before);
+    // A barrier is a descriptor in flight, too; where the handoff has none, the upgrade goes on while there is no room.
+    manager_was_told(one, before.pid,
+                     built.transport == "named_pipe" ? "wait for the service manager: Too many references: cannot splice" : "");
     one.stop();
 }
 
 RESTART_TEST(more_descriptors_than_a_child_may_have)
 {
-    service one{built, {.listens = {"127.0.0.1:0", "idle:200:127.0.0.1:0"}, .behave = "begin nofile 250"}};
-    auto const before = settled(one);
+    service one{built, {.listens = {"127.0.0.1:0", "idle:200:127.0.0.1:0"}, .behave = "begin nofile 250",
+                 .probed = answers_all}};
+    auto const before = one.settled();
     auto const line = one.upgrade();
     BOOST_TEST(line.starts_with("failed phase=launching reason=\""), line);
     BOOST_TEST(line.find("too many descriptors for RLIMIT_NOFILE") != line.npos, line);
@@ -435,8 +486,10 @@ RESTART_TEST(more_descriptors_than_a_child_may_have)
 RESTART_TEST(no_number_left_in_the_parent)
 {
     // None is free when the upgrade begins; at the next attempt one, and so on, until they are enough.
-    service one{built, {.behave = "begin nofile 200\nupgrade_requested exhaust 0\nupgrade_failed release"}};
-    auto const before = settled(one);
+    service one{built,
+                {.behave = "begin nofile 200\nupgrade_requested exhaust 0\nupgrade_failed release",
+                 .probed = answers_all}};
+    auto const before = one.settled();
     std::string line;
     std::size_t failed = 0;
     for (; failed != 40 && !(line = one.upgrade()).starts_with("ok "); ++failed) {
@@ -452,8 +505,8 @@ RESTART_TEST(no_number_left_in_the_parent)
 
 RESTART_TEST(no_number_left_in_the_child)
 {
-    service one{built, {.listens = {"127.0.0.1:0", "idle:40:127.0.0.1:0"}}};
-    auto const before = settled(one);
+    service one{built, {.listens = {"127.0.0.1:0", "idle:40:127.0.0.1:0"}, .probed = one_by_one}};
+    auto const before = one.settled();
     std::string line;
     for (int limit = 6; limit < 100 && !line.starts_with("ok "); limit += 5) {
         one.behave("begin nofile " + std::to_string(limit));
@@ -470,8 +523,8 @@ RESTART_TEST(no_number_left_in_the_child)
 
 RESTART_TEST(no_number_left_to_accept)
 {
-    service one{built, {.behave = "begin nofile 90"}};
-    auto const before = settled(one);
+    service one{built, {.behave = "begin nofile 90", .probed = one_by_one}};
+    auto const before = one.settled();
     auto waiting = connect_all(one.address(), 150); // some are served, the others wait in the queue
     BOOST_TEST(waiting.front().receive().has_value());
     BOOST_TEST(wait_until([&] { return descriptors(one.pid()).size() == 90U; }));
@@ -497,6 +550,7 @@ RESTART_TEST(what_nobody_claims_is_emptied_reported_and_closed)
     service one{built,
                 {.listens = {"127.0.0.1:0", "unix:" + path, "unix:@" + path, "datagram:" + path + "s"},
                  .behave = "accept late"}};
+    auto const before = one.settled();
     auto claimed = connect_all(one.address(0), 20);
     auto by_path = connect_all(one.address(1), 50);
     auto by_name = connect_all(one.address(2), 50);
@@ -517,7 +571,14 @@ RESTART_TEST(what_nobody_claims_is_emptied_reported_and_closed)
     BOOST_TEST(unclaimed[0].generation == 1U);
 
     BOOST_TEST(std::filesystem::exists(path + "s"));
+    auto without = before.descriptors;
+    without.erase(std::ranges::find(without, "socket:[]"));
+    without.erase(std::ranges::find(without, "socket:[]"));
+    one.check_succeeded({0, before.pid, without});
+
+    auto const second = one.pid();
     BOOST_TEST(one.upgrade().starts_with("ok generation=2 ")); // and opens them anew
+    one.check_succeeded({1, second, before.descriptors});
     BOOST_TEST(connection{ecdysis::address{path}}.ask().value().generation == 2U);
     BOOST_TEST(connection{ecdysis::address{"@" + path}}.ask().value().generation == 2U);
     BOOST_TEST(ask_datagram(path + "s").value().generation == 2U);
@@ -621,7 +682,7 @@ RESTART_TEST(files_of_one_name_keep_their_order)
 RESTART_TEST(a_channel_between_each_generation_and_the_next)
 {
     service one{built, {.arguments = {"--channel"}}};
-    auto const before = settled(one);
+    auto const before = one.settled();
     for (unsigned i = 1; i <= 3; ++i) {
         fails(one, "claimed exit 3", "exit status 3");
         BOOST_TEST(one.upgrade().starts_with("ok "));
@@ -689,6 +750,7 @@ RESTART_TEST(state_is_undone_when_the_upgrade_fails)
 RESTART_TEST(a_count_is_exact_over_all_generations)
 {
     service one{built, {.arguments = {"--state"}}};
+    auto const before = one.settled();
     auto const where = one.address();
     std::atomic<unsigned long> count = 0;
     std::string wrong;
@@ -723,5 +785,6 @@ RESTART_TEST(a_count_is_exact_over_all_generations)
     client.request_stop();
     client.join();
     BOOST_TEST(wrong == "");
+    one.check_succeeded(before);
     one.stop();
 }

@@ -77,6 +77,8 @@ public:
             auto const size = ::recv(child.get(), text, sizeof text, 0);
             log("channel", size < 0 ? "nothing" : std::string(text, static_cast<std::size_t>(size)));
         }
+        if (behave_.asked("leaving", "tell-manager") && why.why == ecdysis::exit::kind::partially_stopped)
+            tell_manager();
         at("leaving");
     }
 
@@ -142,6 +144,7 @@ private:
     void open(listen const& what)
     {
         ecdysis::listen_options const options{
+            .backlog = chosen.backlog,
             .at_stop = what.stays ? ecdysis::on_stop::stay : ecdysis::on_stop::end,
             .v6_only = what.v6_only,
             .setup = [&](int) { log("setup", what.kind); },
@@ -233,9 +236,14 @@ private:
 
     [[nodiscard]] static std::string pattern(std::size_t size)
     {
-        std::string result(size, ' ');
-        for (std::size_t i = 0; i != size; ++i)
-            result[i] = static_cast<char>('a' + i % 251 % 26);
+        std::string block(251, ' ');
+        for (std::size_t i = 0; i != block.size(); ++i)
+            block[i] = static_cast<char>('a' + i % 26);
+        std::string result;
+        result.reserve(size + block.size());
+        while (result.size() < size)
+            result += block;
+        result.resize(size);
         return result;
     }
     /// What is too long for an answer: its size, and whether it is the pattern.
@@ -244,6 +252,15 @@ private:
         if (!text.empty() && text.size() < 100)
             return std::string{text};
         return std::to_string(text.size()) + (text == pattern(text.size()) ? "-good-bytes" : "-bad-bytes");
+    }
+
+    /// What a partial stop leaves to the host.
+    void tell_manager()
+    {
+        ecdysis::error_code ec;
+        up.notifier().send({.what = ecdysis::notify::step::kind::stopping, .status = "the host stops"}, ec);
+        if (ec)
+            log("error", "tell the service manager: " + ec.message());
     }
 
     static void say(ecdysis::os::borrowed_fd to, std::string const& text)

@@ -9,10 +9,12 @@
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <chrono>
 #include <cstdlib>
 #include <fstream>
@@ -73,6 +75,7 @@ struct settings
     std::string behave = "/dev/null";
     std::size_t threads = 2;   ///< that run the io_context
     std::size_t acceptors = 1; ///< threads or coroutines a listener
+    int backlog = SOMAXCONN;
     std::chrono::milliseconds drain{20'000};
     bool state = false;
     bool manager_required = true;
@@ -142,6 +145,8 @@ private:
             threads = std::stoul(value);
         else if (name == "--acceptors")
             acceptors = std::stoul(value);
+        else if (name == "--backlog")
+            backlog = std::stoi(value);
         else if (name == "--offer") // NAME:COUNT
             offers.emplace_back(value.substr(0, value.find(':')), std::stoul(value.substr(value.find(':') + 1)));
         else
@@ -258,10 +263,8 @@ private:
         } else if (action == "close-stdio") {
             for (int const fd : {0, 1, 2})
                 ::close(fd);
-        } else if (action == "fork-worker") { // which keeps all descriptors
-            if (::fork() == 0)
-                for (::prctl(PR_SET_NAME, "worker");;)
-                    ::pause();
+        } else if (action == "fork-worker") {
+            fork_worker();
         } else if (action == "reap-all") {
             std::thread{[] {
                 for (;;)
@@ -297,6 +300,25 @@ private:
             if (::chdir(argument.c_str()) != 0)
                 ::_exit(97);
         }
+    }
+
+    /// One that keeps all descriptors. Nothing goes on before it can be told by its name.
+    static void fork_worker()
+    {
+        int named[2];
+        if (::pipe2(named, O_CLOEXEC) != 0)
+            ::_exit(96);
+        if (::fork() == 0) {
+            ::prctl(PR_SET_NAME, "worker");
+            ::close(named[0]);
+            ::close(named[1]);
+            for (;;)
+                ::pause();
+        }
+        ::close(named[1]);
+        char byte;
+        while (::read(named[0], &byte, 1) < 0 && errno == EINTR) {}
+        ::close(named[0]);
     }
 
     static std::vector<int>& taken()

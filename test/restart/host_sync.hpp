@@ -41,6 +41,8 @@ public:
     {
         std::lock_guard const hold{mutex_};
         sockets_.insert(socket);
+        if (ending_)
+            ::shutdown(socket, SHUT_RDWR);
     }
     void remove(int socket)
     {
@@ -52,6 +54,7 @@ public:
     ~thread_group()
     {
         std::unique_lock hold{mutex_};
+        ending_ = true;
         for (int const socket : sockets_)
             ::shutdown(socket, SHUT_RDWR);
         none_.wait(hold, [this] { return count_ == 0; });
@@ -60,6 +63,7 @@ public:
 private:
     std::mutex mutex_;
     std::condition_variable none_;
+    bool ending_ = false;
     std::size_t count_ = 0;
     std::set<int> sockets_;
 };
@@ -149,7 +153,8 @@ void run(settings const& chosen, journal const& log, behaviour const& behave, bo
             threads.start([&] { answer_datagrams(with, socket); });
     }
     for (auto& one : with.handed_over) {
-        auto const kept = std::make_shared<ecdysis::io::sync_connection>(std::move(one.socket), ecdysis::connection_guard{up.connections()});
+        auto const kept = std::make_shared<ecdysis::io::sync_connection>(
+            ecdysis::io::sync_connection{std::move(one.socket), ecdysis::connection_guard{up.connections()}});
         ::fcntl(kept->socket.get(), F_SETFL, ::fcntl(kept->socket.get(), F_GETFL) & ~O_NONBLOCK);
         threads.start([&with, &threads, kept, unread = std::move(one.unread)] {
             talk(with, threads, kept->socket, kept->guard, unread);

@@ -11,25 +11,10 @@ using namespace restart;
 
 namespace {
 
-/// As it is when the upgrade before and its clients have gone: nothing changes any more.
-footprint settled(service const& one)
-{
-    auto found = one.look();
-    int same = 0;
-    BOOST_TEST(wait_until([&] {
-        auto now = one.look();
-        bool const quiet = now.descriptors == found.descriptors && std::ranges::count(now.descriptors, "anon_inode:[pidfd]") == 0;
-        same = quiet ? same + 1 : 0;
-        found = std::move(now);
-        return same == 8;
-    }));
-    return found;
-}
-
 /// An upgrade that fails, and then one that does not, each leaving all as it was.
 void fails_and_upgrades(service& one, std::string const& reason = "exit status 4", std::string const& good = {})
 {
-    auto const before = settled(one);
+    auto const before = one.settled();
     one.behave("claimed exit 4");
     auto const line = one.upgrade();
     BOOST_TEST(line.starts_with("failed phase=starting reason=\"" + reason), line);
@@ -98,11 +83,21 @@ private:
     std::optional<std::string> before_;
 };
 
+std::vector<process> workers()
+{
+    auto result = family::instance().living();
+    std::erase_if(result, [](auto const& one) { return one.name != "worker"; });
+    return result;
+}
+
 void end_workers()
 {
-    for (auto const& each : family::instance().living())
-        if (each.name == "worker")
+    BOOST_TEST(wait_until([] {
+        auto const left = workers();
+        for (auto const& each : left)
             ::kill(each.pid, SIGKILL);
+        return std::ranges::all_of(left, [](auto const& each) { return each.state == 'Z'; });
+    }));
 }
 
 /// Chance, that can be had again: ECDYSIS_TEST_SEED.
@@ -132,6 +127,7 @@ private:
     std::string text_;
 };
 
+/// The child of a host without workers, as soon as it is there and before the host says so.
 std::optional<::pid_t> child_of(::pid_t parent)
 {
     auto const all = children(parent);
@@ -164,9 +160,9 @@ RESTART_TEST(closed_standard_streams)
 
 RESTART_TEST(a_host_that_reaps_everybody)
 {
-    service one{built, {.behave = "constructed reap-all"}};
+    service one{built, {.behave = "constructed reap-all", .probed = answers_all}};
     for (int i = 0; i != 3; ++i) {
-        auto const before = settled(one);
+        auto const before = one.settled();
         one.behave("claimed exit 4");
         auto const line = one.upgrade(); // whoever is faster
         BOOST_TEST((line == "failed phase=starting reason=\"exit status 4\"" ||
@@ -182,7 +178,7 @@ RESTART_TEST(a_host_that_reaps_everybody)
 
 RESTART_TEST(a_host_that_ignores_sigchld)
 {
-    service one{built, {.behave = "begin ignore-sigchld"}};
+    service one{built, {.behave = "begin ignore-sigchld", .probed = answers_all}};
     for (int i = 0; i != 3; ++i)
         fails_and_upgrades(one, "ended, its status was taken by another wait", "begin ignore-sigchld");
     one.stop();
@@ -191,6 +187,7 @@ RESTART_TEST(a_host_that_ignores_sigchld)
 RESTART_TEST(a_worker_that_keeps_all_descriptors_when_the_child_dies)
 {
     service one{built, {.behave = "launched fork-worker"}}; // holds the parent's end of the handoff, and all listeners
+    auto const before = one.settled();
     prober load{one.address()};
     one.behave("claimed fork-worker\nclaimed kill"); // and the child's end
     BOOST_TEST(upgrade_with_workers(one) == "failed phase=starting reason=\"killed by signal 9 (Killed)\"");
@@ -202,36 +199,47 @@ RESTART_TEST(a_worker_that_keeps_all_descriptors_when_the_child_dies)
     one.behave("");
     BOOST_TEST(upgrade_with_workers(one).starts_with("ok generation=1 "));
     nothing_failed(load);
-    BOOST_TEST(one.ask().generation == 1U);
+    service::check_ended_well(before.pid);
     end_workers();
+    one.check_succeeded(before);
     one.stop();
 }
 
 RESTART_TEST(a_worker_that_keeps_all_descriptors_when_the_parent_dies)
 {
-    if (built.has_manager())
-        return; // no heir
-    service one{built, {.behave = "launched fork-worker"}};
-    one.behave("claimed stop");
-    auto asker = one.at_control();
-    one.wait_for("handed_over");
-    auto const child = child_of(one.pid());
-    std::optional<::pid_t> heir;
-    for (auto const& each : children(one.pid()))
-        if (each.name != "worker")
-            heir = each.pid;
-    BOOST_REQUIRE((child && heir));
-    BOOST_TEST(wait_until([&] { return look_at(*heir).value().state == 'T'; }));
-    one.signal(SIGKILL);
-    BOOST_TEST(wait_until([&] { return family::instance().ended(one.pid()).has_value(); }));
-    ::kill(*heir, SIGCONT);
-    one.expect_generation(1); // by the parent's death: the worker has its end of the handoff still
-    BOOST_TEST(one.steps("heir").size() == 1U);
-    BOOST_TEST(one.ask().generation == 1U);
-    one.behave("");
-    BOOST_TEST(upgrade_with_workers(one).starts_with("ok generation=2 "));
-    end_workers();
-    one.stop();
+    // It is forked when the child is there, and has the parent's end of the handoff still when the parent is dead.
+    for (auto const* step : {"launched", "handed_over"}) {
+        service one{built, {.behave = std::string{step} + " fork-worker"}};
+        auto before = one.settled();
+        one.behave("claimed stop");
+        auto asker = one.at_control();
+        one.wait_for("handed_over");
+        auto const child = one.child();
+        BOOST_TEST(wait_until([&] { return !workers().empty(); }));
+        BOOST_TEST(wait_until([&] { return look_at(child).value().state == 'T'; }));
+        one.signal(SIGKILL);
+        BOOST_TEST(wait_until([&] { return family::instance().ended(one.pid()).has_value(); }));
+        BOOST_TEST(workers().size() == 1U);
+        ::kill(child, SIGCONT);
+        if (built.has_manager()) { // no heir: it is the manager's part
+            BOOST_TEST(wait_until([&] { return family::instance().ended(child).has_value(); }));
+            BOOST_TEST(one.steps("serving").size() == 1U);
+            end_workers();
+            BOOST_TEST(wait_until([] { return family::instance().living().empty(); }));
+            BOOST_TEST(std::filesystem::is_empty(one.temporary()));
+            continue;
+        }
+        one.expect_generation(1); // by the parent's death
+        BOOST_TEST(one.pid() == child);
+        BOOST_TEST(one.steps("heir").size() == 1U);
+        BOOST_TEST(one.ask().generation == 1U);
+        before.pid = child;
+        one.behave("");
+        BOOST_TEST(upgrade_with_workers(one).starts_with("ok generation=2 "));
+        end_workers();
+        one.check_succeeded(before);
+        one.stop();
+    }
 }
 
 RESTART_TEST(a_host_with_many_threads)
@@ -253,7 +261,7 @@ RESTART_TEST(a_host_with_many_threads)
 RESTART_TEST(accepts_in_flight_on_eight_strands)
 {
     service one{built, {.arguments = {"--threads", "4", "--acceptors", "8"}}};
-    auto const before = settled(one);
+    auto const before = one.settled();
     prober load{one.address(), SOCK_STREAM, 8, 2};
     for (int i = 0; i != 25; ++i) {
         BOOST_TEST(one.upgrade().starts_with("ok "));
@@ -270,7 +278,7 @@ RESTART_TEST(accepts_in_flight_on_eight_strands)
 RESTART_TEST(a_directory_that_is_gone)
 {
     folder const gone;
-    service one{built, {.directory = gone.path()}};
+    service one{built, {.directory = gone.path(), .probed = answers_all}};
     gone.remove();
     for (int i = 0; i != 3; ++i) {
         auto const line = one.upgrade();
@@ -284,7 +292,7 @@ RESTART_TEST(a_directory_that_is_gone)
 
 RESTART_TEST(a_relative_name_and_a_host_that_changes_its_directory)
 {
-    service one{built, {.behave = "constructed chdir /", .argv0 = "./host"}};
+    service one{built, {.behave = "constructed chdir /", .argv0 = "./host", .probed = answers_all}};
     one.behave("constructed chdir /");
     for (int i = 0; i != 3; ++i) {
         auto const line = one.upgrade();
@@ -303,7 +311,7 @@ RESTART_TEST(a_name_found_through_path)
     auto const program = bin.path() + "/ecdysis-host";
     std::filesystem::create_symlink(built.path(), program);
     std::optional<variable> path{std::in_place, "PATH", bin.path() + ":" + std::getenv("PATH")};
-    service one{built, {.argv0 = "ecdysis-host"}};
+    service one{built, {.argv0 = "ecdysis-host", .probed = answers_all}};
     path.reset();
     fails_and_upgrades(one);
     fails_and_upgrades(one);
@@ -314,7 +322,7 @@ RESTART_TEST(a_name_found_through_path)
 RESTART_TEST(a_symlink_that_is_repointed)
 {
     service one{built};
-    auto const before = settled(one);
+    auto const before = one.settled();
     prober load{one.address()};
     for (auto const* name : {"second", "third"}) {
         std::filesystem::copy_file(built.path(), one.path(name));
@@ -352,7 +360,7 @@ RESTART_TEST(fifty_upgrades_and_children_killed_at_random)
 {
     chance random;
     service one{built};
-    auto const before = settled(one);
+    auto const before = one.settled();
     prober load{one.address()};
     for (int i = 0; i != 50; ++i) {
         BOOST_TEST_CONTEXT("round " << i << ", " << random.text())
@@ -413,7 +421,7 @@ RESTART_TEST(parents_killed_at_random)
         BOOST_TEST_CONTEXT("round " << i << ", " << random.text())
         {
             service one{built};
-            auto const before = settled(one);
+            auto const before = one.settled();
             auto asker = one.at_control();
             std::optional<::pid_t> child;
             BOOST_TEST(wait_until([&] { return (child = child_of(one.pid())) || !one.steps("upgraded").empty(); }));

@@ -27,25 +27,13 @@ bool gone(::pid_t pid)
     return wait_until([pid] { return family::instance().ended(pid) || !look_at(pid); });
 }
 
-::pid_t child_of(service const& it)
-{
-    ::pid_t pid = 0;
-    BOOST_REQUIRE(wait_until([&] {
-        auto const all = children(it.pid());
-        if (!all.empty())
-            pid = all.front().pid;
-        return pid != 0;
-    }));
-    return pid;
-}
-
 /// The next generation, stopped (SIGSTOP) at `point`, and whoever asked for it.
 struct interrupted
 {
     connection asker;
     ::pid_t child;
 
-    interrupted(service& it, std::string const& point) : asker{(it.behave(point + " stop"), it.at_control())}, child{child_of(it)}
+    interrupted(service& it, std::string const& point) : asker{(it.behave(point + " stop"), it.at_control())}, child{it.child()}
     {
         BOOST_REQUIRE(paused(child));
         it.behave("");
@@ -73,14 +61,22 @@ bool has_answer(connection const& from)
     return ::recv(from.native_handle(), &byte, 1, MSG_PEEK | MSG_DONTWAIT) >= 0;
 }
 
-/// `f()` as another user. The kernel has credentials for each thread.
+/// What `f()` gives as another user. The kernel has credentials for each thread. Only root can.
 template <class F>
-void as_user(::uid_t id, F f)
+auto as_user(::uid_t id, F f)
 {
+    std::optional<decltype(f())> result;
     std::thread{[&] {
-        BOOST_REQUIRE_EQUAL(::syscall(SYS_setresuid, -1, id, -1), 0);
-        f();
+        if (::syscall(SYS_setresuid, -1, id, -1) == 0)
+            result = f();
     }}.join();
+    BOOST_REQUIRE(result.has_value());
+    return *result;
+}
+
+std::string own_user()
+{
+    return std::to_string(::geteuid());
 }
 
 } // namespace
@@ -89,14 +85,16 @@ void as_user(::uid_t id, F f)
 
 RESTART_TEST(several_signals_for_each)
 {
-    service one{built, {.arguments = {"--upgrade-on", std::to_string(SIGUSR2), "--stop-on", std::to_string(SIGINT)}}};
-    auto const before = one.look();
+    service one{built,
+                {.arguments = {"--upgrade-on", std::to_string(SIGUSR2), "--stop-on", std::to_string(SIGINT)}, .probed = answers_all}};
+    auto const before = one.settled();
     one.signal(SIGHUP);
     one.expect_generation(1);
     one.check_succeeded(before);
     one.signal(SIGUSR2); // perhaps sooner than signal_interval: it is put off, not lost
     one.expect_generation(2);
     one.check_succeeded(before);
+    one.end_prober();
     one.signal(SIGINT);
     check_over(one);
     BOOST_TEST(one.steps("leaving").back().text == "stopped by signal " + std::to_string(SIGINT));
@@ -133,12 +131,13 @@ RESTART_TEST(upgrade_signals_that_the_child_does_not_name)
 
 RESTART_TEST(calls)
 {
-    service one{built};
-    auto const before = one.look();
+    service one{built, {.probed = answers_all}};
+    auto const before = one.settled();
     BOOST_TEST(one.ask("upgrade").generation == 0U);
     one.expect_generation(1);
     BOOST_TEST(one.wait_for("told").text.starts_with("ok generation=1 pid="));
     one.check_succeeded(before);
+    one.end_prober();
     static_cast<void>(one.ask("stop"));
     check_over(one);
     BOOST_TEST(one.wait_for("told", 2).text.starts_with("ok exit=stopped connections="));
@@ -206,7 +205,7 @@ RESTART_TEST(stop_before_commit_ends_a_child_while_draining)
     one.behave("claimed hang"); // it does not hear SIGTERM
     auto asker = one.at_control();
     one.wait_for("handed_over");
-    auto const child = child_of(one);
+    auto const child = one.child();
     one.signal(SIGTERM);
     BOOST_TEST(gone(child)); // not only at the end
     BOOST_TEST(asker.receive().value_or("") == "failed phase=starting reason=\"stopped\"");
@@ -301,6 +300,36 @@ RESTART_TEST(stop_of_all_processes_at_once)
     }
 }
 
+// As `systemctl stop` does: the same stop reaches each generation by its own signal, and by the other one.
+RESTART_TEST(a_stop_of_all_processes_is_one_stop)
+{
+    service one{built, {.behave = "committed stop"}};
+    connection old{one.address()};
+    BOOST_TEST(old.ask().has_value());
+    one.behave("");
+    auto asker = one.at_control();
+    one.wait_for("serving", 2); // which the parent has not read
+    auto const child = one.child();
+    connection fresh{one.address()};
+    BOOST_TEST(fresh.ask().value().pid == child);
+    ::kill(child, SIGTERM);
+    one.signal(SIGTERM);
+    one.wait_for("draining");
+    one.signal(SIGCONT);
+    one.wait_for("draining", 2);
+    auto const answer = fresh.ask(); // it is not cut
+    BOOST_REQUIRE(answer.has_value());
+    BOOST_TEST(answer->last);
+    // For a parent that reads of serving before it takes its signal, the stop comes while it drains already.
+    if (one.steps("upgraded").empty())
+        BOOST_TEST(old.ask().value().last);
+    BOOST_TEST(gone(child));
+    check_over(one);
+    for (auto const& each : one.steps("drained"))
+        if (each.pid == child || one.steps("upgraded").empty())
+            BOOST_TEST(each.text == "drained, 0 connections left");
+}
+
 RESTART_TEST(stop_while_draining_ends_the_drain)
 {
     service one{built};
@@ -331,7 +360,8 @@ RESTART_TEST(stop_while_draining_after_an_upgrade_leaves_the_child)
 
 RESTART_TEST(upgrade_while_one_runs_is_busy)
 {
-    service one{built};
+    service one{built, {.probed = refuses_none}}; // a child that is killed may have accepted
+    auto const before = one.settled();
     for (auto const* point : {"begin", "claimed", "accepting"}) {
         auto const refusals = one.steps("refused").size();
         interrupted upgrade{one, point};
@@ -343,15 +373,71 @@ RESTART_TEST(upgrade_while_one_runs_is_busy)
         ::kill(upgrade.child, SIGKILL);
         auto const line = upgrade.line();
         BOOST_TEST(line.ends_with(" reason=\"killed by signal 9 (Killed)\""), line);
-        one.check_nothing_left();
+        one.check_unharmed(before);
     }
     BOOST_TEST(one.upgrade().starts_with("ok "));
+    one.check_succeeded(before);
+    one.stop();
+}
+
+// One thread runs the whole host: were it to wait anywhere, nobody would get an answer. All that could end the wait is
+// put off for longer than a client is patient.
+RESTART_TEST(nothing_blocks_the_host_while_an_upgrade_runs)
+{
+    std::string const long_time = "600000";
+    service one{built,
+                {.arguments = {"--threads", "1", "--ready-timeout", long_time, "--serving-timeout", long_time,
+                               "--barrier-timeout", long_time, "--handoff-timeout", long_time}}};
+    auto const before = one.settled();
+    connection kept{one.address()};
+    BOOST_TEST(kept.ask().has_value());
+    auto const goes_on = [&](unsigned generation) {
+        for (int i = 0; i != 5; ++i) {
+            BOOST_TEST(one.ask().generation == generation);
+            auto const answer = kept.ask();
+            BOOST_TEST_REQUIRE(answer.has_value());
+            BOOST_TEST(answer->generation == generation);
+            BOOST_TEST(!answer->last);
+        }
+        BOOST_TEST(one.ask_control() == "busy");
+    };
+    std::size_t failed = 0;
+    for (auto const* point : {"begin", "claimed", "may-accept"}) {
+        BOOST_TEST_CONTEXT("the child stands still at " << point)
+        {
+            interrupted upgrade{one, point};
+            goes_on(0);
+            BOOST_TEST(one.steps("upgrade_failed").size() == failed++); // it runs still
+            BOOST_TEST(look_at(upgrade.child).value().state == 'T');
+            BOOST_TEST(!has_answer(upgrade.asker));
+            ::kill(upgrade.child, SIGKILL);
+            auto const line = upgrade.line();
+            BOOST_TEST(line.ends_with(" reason=\"killed by signal 9 (Killed)\""), line);
+        }
+    }
+    connection asker = [&] {
+        if (built.has_manager())
+            one.manager().hold_barriers(true);
+        return one.at_control();
+    }();
+    if (built.has_manager()) {
+        BOOST_REQUIRE(wait_until([&] { return one.manager().holds_one(); }));
+        goes_on(0);
+        BOOST_TEST(one.manager().holds_one());
+        BOOST_TEST(one.steps("child_ready").size() == 2U); // of the one that may accept, and this one
+        BOOST_TEST(one.steps("committed").size() == 1U);
+        BOOST_TEST(!has_answer(asker));
+        one.manager().hold_barriers(false);
+    }
+    BOOST_TEST(one.heard(asker.receive().value_or("no answer")).starts_with("ok generation=1 "));
+    BOOST_TEST(kept.ask().value().last);
+    one.check_succeeded(before);
     one.stop();
 }
 
 RESTART_TEST(upgrade_while_draining_is_refused)
 {
-    service one{built};
+    service one{built, {.probed = answers_all}};
     connection kept{one.address()};
     BOOST_TEST(kept.ask().has_value());
     auto const first = one.pid();
@@ -365,6 +451,7 @@ RESTART_TEST(upgrade_while_draining_is_refused)
 
     connection other{one.address()};
     BOOST_TEST(other.ask().has_value());
+    one.end_prober();
     auto stopper = one.at_control("stop");
     one.wait_for("stopping");
     BOOST_TEST(one.ask_control() == "failed reason=\"not serving\"");
@@ -377,7 +464,7 @@ RESTART_TEST(upgrade_while_draining_is_refused)
 
 RESTART_TEST(control_sockets_by_path)
 {
-    service one{built};
+    service one{built, {.probed = answers_all}};
     auto const inode = [&](char const* name) {
         struct ::stat found{};
         BOOST_TEST(::stat(one.path(name).c_str(), &found) == 0);
@@ -395,6 +482,7 @@ RESTART_TEST(control_sockets_by_path)
         after.push_back(inode(name));
     BOOST_TEST(before == after, boost::test_tools::per_element());
 
+    one.end_prober();
     connection kept{one.address()};
     BOOST_TEST(kept.ask().has_value());
     auto stopper = one.at_control("stop");
@@ -406,65 +494,98 @@ RESTART_TEST(control_sockets_by_path)
     BOOST_TEST(one.steps("leaving").back().text == "stopped by control socket, pid " + std::to_string(::getpid()));
 }
 
+namespace {
+
+/// Control sockets that have no path, for any user to reach.
+struct abstract_control
+{
+    std::string prefix;
+
+    explicit abstract_control(restart::assembly const& built)
+        : prefix{"@ecdysis-test-" + std::to_string(::getpid()) + "-" + built.name() + "-"}
+    {}
+    [[nodiscard]] wish how() const
+    {
+        return {.arguments = {"--control", prefix + "upgrade", "--control-stop", prefix + "stop", "--control-partial",
+                              prefix + "partial"}};
+    }
+    [[nodiscard]] std::string ask(std::string const& what) const
+    {
+        return connection{ecdysis::address{prefix + what}}.receive().value_or("no answer");
+    }
+};
+
+} // namespace
+
 RESTART_TEST(control_sockets_without_a_path)
 {
-    auto const name = [&](char const* what) {
-        return "@ecdysis-test-" + std::to_string(::getpid()) + "-" + built.name() + "-" + what;
-    };
-    wish const how{.arguments = {"--control", name("upgrade"), "--control-stop", name("stop"), "--control-partial",
-                                 name("partial")}};
-    auto const ask = [&](char const* what) {
-        connection one{ecdysis::address{name(what)}};
-        return one.receive().value_or("no answer");
-    };
-    service one{built, how};
+    abstract_control const control{built};
+    service one{built, control.how()};
     auto const before = one.look();
-    auto const line = one.heard(ask("upgrade"));
+    auto const line = one.heard(control.ask("upgrade"));
     BOOST_TEST(line.starts_with("ok generation=1 pid="), line);
     one.check_succeeded(before);
-    std::string refused;
-    as_user(65534, [&] { refused = ask("upgrade"); });
-    BOOST_TEST(refused == "failed reason=\"uid 65534 may not ask; only root and uid 0 may\"");
-    as_user(65534, [&] { refused = ask("stop"); });
-    BOOST_TEST(refused == "failed reason=\"uid 65534 may not ask; only root and uid 0 may\"");
-    BOOST_TEST(one.ask().generation == 1U);
-    BOOST_TEST(ask("stop") == "ok exit=stopped connections=0");
+    BOOST_TEST(control.ask("stop") == "ok exit=stopped connections=0");
     check_over(one);
-    BOOST_TEST((connection{ecdysis::address{name("stop")}}.state() == result::refused));
+    BOOST_TEST((connection{ecdysis::address{control.prefix + "stop"}}.state() == result::refused));
 
-    service another{built, how};
-    BOOST_TEST(ask("partial") == "ok exit=partially-stopped connections=0");
+    service another{built, control.how()};
+    auto const told = control.ask("partial"); // whose answer comes at once, not when the drain is over
+    BOOST_TEST(told.starts_with("ok exit=partially-stopped connections="), told);
     check_over(another);
 }
 
-RESTART_TEST(control_sockets_by_path_are_closed_to_others)
+RESTART_TEST_AS_ROOT(control_sockets_without_a_path_refuse_others)
 {
-    service one{built};
-    as_user(65534, [&] {
-        for (auto const* name : {"control", "stop", "partial"})
-            BOOST_TEST((connection{ecdysis::address{one.path(name)}}.state() == result::refused));
-    });
-    BOOST_TEST(one.ask().generation == 0U);
+    abstract_control const control{built};
+    service one{built, control.how()};
+    auto const before = one.look();
+    for (auto const* what : {"upgrade", "stop", "partial"})
+        BOOST_TEST(as_user(65534, [&] { return control.ask(what); }) ==
+                   "failed reason=\"uid 65534 may not ask; only root and uid " + own_user() + " may\"");
+    one.check_unharmed(before);
     one.stop();
 }
 
-RESTART_TEST(the_service_s_own_user_and_root_may_ask)
+RESTART_TEST_AS_ROOT(control_sockets_by_path_are_closed_to_others)
 {
-    if (built.has_manager()) // whose socket is root's alone
-        return;
-    auto const name = "@ecdysis-test-" + std::to_string(::getpid()) + "-" + built.name() + "-own";
-    service one{built, {.arguments = {"--control", name, "--pid-file", ""}, .behave = "constructed user 65534"}};
+    service one{built};
+    auto const before = one.look();
+    for (auto const* name : {"control", "stop", "partial"}) {
+        auto const state = as_user(65534, [&] { return connection{ecdysis::address{one.path(name)}}.state(); });
+        BOOST_TEST((state == result::refused), name);
+    }
+    one.check_unharmed(before);
+    one.stop();
+}
+
+RESTART_TEST_AS_ROOT(the_service_s_own_user_and_root_may_ask)
+{
+    abstract_control const control{built};
+    auto how = control.how();
+    how.arguments.insert(how.arguments.end(), {"--pid-file", ""});
+    how.behave = "constructed user 65534";
+    service one{built, how};
+    one.run_next_for_anybody();
     std::filesystem::permissions(one.path("log"), std::filesystem::perms::all);
-    auto const ask = [&] { return connection{ecdysis::address{name}}.receive().value_or("no answer"); };
     one.behave("claimed fail of test");
-    std::string line;
-    as_user(65533, [&] { line = ask(); });
-    BOOST_TEST(line == "failed reason=\"uid 65533 may not ask; only root and uid 65534 may\"");
-    as_user(65534, [&] { line = ask(); });
+    auto const refused = as_user(65533, [&] { return control.ask("upgrade"); });
+    BOOST_TEST(refused == "failed reason=\"uid 65533 may not ask; only root and uid 65534 may\"");
+    auto const line = as_user(65534, [&] { return control.ask("upgrade"); });
     BOOST_TEST(line == "failed phase=starting reason=\"exit status 3: of test\"");
-    BOOST_TEST(ask() == line);
-    one.signal(SIGTERM);
-    service::check_ended_well(one.pid());
+    BOOST_TEST(control.ask("upgrade") == line);
+    one.behave("");
+    auto const first = one.pid();
+    BOOST_TEST(one.heard(as_user(65534, [&] { return control.ask("upgrade"); })).starts_with("ok generation=1 "));
+    service::check_ended_well(first);
+    BOOST_TEST(one.ask().pid == one.pid());
+    if (built.has_manager()) {
+        BOOST_TEST(one.manager().heard("READY=1", first));
+        BOOST_TEST(one.manager().heard("MAINPID=" + std::to_string(one.pid()), first));
+    }
+    for (auto const& each : one.steps("warning")) // by the children that failed
+        BOOST_TEST(each.text.starts_with("of test: the new generation failed"), each.text);
+    one.stop();
 }
 
 // ---- exits and drains
@@ -488,6 +609,27 @@ RESTART_TEST(partial_stop)
     }
 }
 
+// The library tells the manager nothing of it: the host does, with the upgrader's own notifier.
+RESTART_TEST(a_host_that_tells_the_manager_of_its_partial_stop)
+{
+    service one{built, {.behave = "leaving tell-manager"}};
+    BOOST_TEST(one.upgrade().starts_with("ok "));
+    service::check_ended_well(one.first());
+    auto const stopping = [&] {
+        return std::ranges::count_if(one.manager().messages(), [](auto const& each) { return each.says("STOPPING=1"); });
+    };
+    if (built.has_manager())
+        BOOST_TEST(stopping() == 0);
+    BOOST_TEST(one.ask_control("partial") == "ok exit=partially-stopped connections=0");
+    check_over(one);
+    BOOST_TEST(one.steps("error").empty());
+    if (built.has_manager()) {
+        BOOST_TEST(wait_until([&] { return one.manager().heard("STOPPING=1", one.pid()); }));
+        BOOST_TEST(one.manager().messages().back().text == "STOPPING=1\nSTATUS=the host stops");
+        BOOST_TEST(stopping() == 1);
+    }
+}
+
 RESTART_TEST(a_listener_that_stays_accepts_while_draining)
 {
     for (auto const* how : {"stop", "partial"}) {
@@ -504,7 +646,7 @@ RESTART_TEST(a_listener_that_stays_accepts_while_draining)
         BOOST_TEST(refuses(one.address(1)));
     }
     // An upgrade ends all of them: the child has them.
-    service one{built, {.listens = {"127.0.0.1:0", "stay:127.0.0.1:0"}}};
+    service one{built, {.listens = {"127.0.0.1:0", "stay:127.0.0.1:0"}, .probed = answers_all}};
     connection kept{one.address()};
     BOOST_TEST(kept.ask().has_value());
     BOOST_TEST(one.upgrade().starts_with("ok "));
@@ -572,8 +714,8 @@ RESTART_TEST(a_drain_closes_idle_connections)
 
 RESTART_TEST(waiting_for_datagrams_ends)
 {
-    service one{built, {.listens = {"127.0.0.1:0", "udp:127.0.0.1:0"}, .arguments = {"--acceptors", "3"}}};
-    auto const before = one.look();
+    service one{built, {.listens = {"127.0.0.1:0", "udp:127.0.0.1:0"}, .arguments = {"--acceptors", "3"}, .probed = answers_all}};
+    auto const before = one.settled();
     connection client{one.address(1), SOCK_DGRAM};
     BOOST_TEST(client.ask().value().generation == 0U);
     BOOST_TEST(one.upgrade().starts_with("ok "));
@@ -586,8 +728,8 @@ RESTART_TEST(waiting_for_datagrams_ends)
 
 RESTART_TEST(pid_file)
 {
-    service one{built};
-    auto before = one.look();
+    service one{built, {.probed = refuses_none}}; // a child that is killed may have accepted
+    auto before = one.settled();
     auto const names = [&](::pid_t pid) { return one.read("pid") == std::to_string(pid) + "\n"; };
     BOOST_TEST(names(one.pid()));
     for (int i = 0; i != 3; ++i) {
@@ -638,12 +780,13 @@ RESTART_TEST(parent_killed_at_each_step)
          }) {
         BOOST_TEST_CONTEXT("killed when it told of " << step)
         {
-            service one{built, {.behave = std::string{step} + " kill"}};
+            auto const expected = built.has_manager() ? supervised : unsupervised;
+            service one{built, {.behave = std::string{step} + " kill",
+                                .probed = expected == then::nothing ? probing{} : refuses_none}};
             one.behave("");
-            auto before = one.look();
+            auto before = one.settled();
             auto asker = one.at_control();
             BOOST_TEST(gone(before.pid));
-            auto const expected = built.has_manager() ? supervised : unsupervised;
             if (expected == then::nothing) {
                 BOOST_TEST(wait_until([] { return family::instance().living().empty(); }));
                 BOOST_TEST(one.steps("heir").empty());
@@ -696,44 +839,10 @@ RESTART_TEST(parent_killed_while_the_manager_is_told)
     one.manager().hold_barriers(true);
     auto asker = one.at_control();
     BOOST_REQUIRE(wait_until([&] { return one.manager().holds_one(); }));
-    auto const child = child_of(one);
+    auto const child = one.child();
     one.signal(SIGKILL);
     BOOST_TEST(gone(child));
     BOOST_TEST(one.steps("serving").size() == 1U);
-}
-
-RESTART_TEST(a_worker_that_keeps_all_descriptors)
-{
-    // Of the child: its end of the handoff stays open, and its death is seen all the same.
-    service one{built, {.behave = "launched fork-worker"}}; // and of the parent, which keeps the control connection too
-    for (auto const* end : {"claimed kill", "may-accept kill"}) {
-        one.behave(std::string{"claimed fork-worker\n"} + end);
-        auto const line = one.upgrade();
-        BOOST_TEST(line.ends_with(" reason=\"killed by signal 9 (Killed)\""), line);
-        BOOST_TEST(one.ask().generation == 0U);
-    }
-    one.behave("");
-    BOOST_TEST(one.upgrade().starts_with("ok generation=1 "));
-    service::check_ended_well(one.first());
-    BOOST_TEST(one.ask().generation == 1U);
-    one.signal(SIGTERM);
-    service::check_ended_well(one.pid());
-
-    // Of the parent: it is seen to have died, whoever holds its end.
-    service other{built, {.behave = "handed_over fork-worker\nhanded_over kill"}};
-    other.behave("");
-    auto asker = other.at_control();
-    BOOST_TEST(gone(other.first()));
-    if (built.has_manager()) {
-        BOOST_TEST(wait_until([] {
-            return std::ranges::all_of(family::instance().living(), [](auto const& each) { return each.name == "worker"; });
-        }));
-        return;
-    }
-    other.expect_generation(1);
-    BOOST_TEST(other.ask().generation == 1U);
-    other.signal(SIGTERM);
-    service::check_ended_well(other.pid());
 }
 
 // ---- what a service manager hears
@@ -796,6 +905,7 @@ RESTART_TEST(a_manager_that_does_not_confirm)
     if (!built.has_manager())
         return;
     service one{built, {.arguments = {"--barrier-timeout", "100"}}};
+    auto const before = one.settled();
     one.manager().hold_barriers(true);
     prober load{one.address()};
     BOOST_TEST(one.upgrade().starts_with("ok generation=1 "));
@@ -803,6 +913,7 @@ RESTART_TEST(a_manager_that_does_not_confirm)
     BOOST_TEST(load.go_on());
     auto const counts = load.stop();
     BOOST_TEST(counts.failed() == 0U, counts.text());
+    one.check_succeeded(before);
     one.manager().hold_barriers(false);
     one.stop();
 }

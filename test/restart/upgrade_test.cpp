@@ -51,8 +51,8 @@ bool begins(std::string const& line, std::string const& start)
 
 RESTART_TEST(upgrade)
 {
-    service one{built};
-    auto const before = one.look();
+    service one{built, {.probed = answers_all}};
+    auto const before = one.settled();
     BOOST_TEST(one.upgrade().starts_with("ok generation=1 pid="));
     one.check_succeeded(before);
     if (built.has_manager()) {
@@ -123,20 +123,17 @@ RESTART_TEST(exit_right_after_ready)
 
 RESTART_TEST(killed_before_the_commit_is_sent)
 {
-    service one{built, {.behave = "child_ready stop"}};
+    service one{built, {.behave = "child_ready stop", .probed = answers_all}};
     one.behave("said-ready stop");
-    auto const before = one.look();
+    auto const before = one.settled();
     auto asking = one.at_control();
     // Both stand still between ready and commit: when the parent sends it, the child is dead, and it has not seen that.
-    ::pid_t child = 0;
-    BOOST_TEST_REQUIRE(wait_until([&] {
-        auto const parent = look_at(before.pid);
-        auto const found = children(before.pid);
-        if (!parent || parent->state != 'T' || found.size() != 1 || found.front().state != 'T')
-            return false;
-        child = found.front().pid;
-        return true;
-    }));
+    auto const child = one.child();
+    for (auto const pid : {before.pid, child})
+        BOOST_TEST_REQUIRE(wait_until([&] {
+            auto const found = look_at(pid);
+            return found && found->state == 'T';
+        }));
     ::kill(child, SIGKILL);
     BOOST_TEST_REQUIRE(wait_until([&] {
         auto const killed = look_at(child);
@@ -172,6 +169,7 @@ RESTART_TEST(never_ready)
 RESTART_TEST(never_serving)
 {
     service one{built, {.arguments = {"--serving-timeout", "300", "--threads", "4"}}};
+    auto const before = one.settled();
     one.behave("accepting hang");
     prober load{one.address()};
     auto const line = one.upgrade();
@@ -179,7 +177,8 @@ RESTART_TEST(never_serving)
     BOOST_TEST(wait_until([&] { return load.now().generations.size() == 2; }));
     BOOST_TEST(load.go_on(200));
     auto const committed = one.wait_for("committed");
-    auto const child = one.wait_for("inherited").pid;
+    auto const child = one.child();
+    BOOST_TEST(one.wait_for("inherited").pid == child);
     BOOST_TEST(committed.pid == one.pid());
     BOOST_TEST(one.ask_control() == "busy");
     auto const counts = load.stop();
@@ -187,11 +186,11 @@ RESTART_TEST(never_serving)
     // It is not killed for being late, but when it ends, this generation is whole again.
     ::kill(child, SIGKILL);
     one.wait_for("upgrade_failed", 2);
-    BOOST_TEST(one.ask().pid == one.pid());
-    one.check_nothing_left();
     BOOST_TEST(wait_until([&] { return one.read("pid") == std::to_string(one.pid()) + "\n"; }));
+    one.check_unharmed(before);
     one.run_next_well();
     BOOST_TEST(one.upgrade().starts_with("ok generation=1 "));
+    one.check_succeeded(before);
     one.stop();
 }
 
@@ -224,8 +223,8 @@ RESTART_TEST(script_that_forks)
 
 RESTART_TEST(script_that_executes)
 {
-    service one{built};
-    auto const before = one.look();
+    service one{built, {.probed = answers_all}};
+    auto const before = one.settled();
     one.run_next_script("exec \"$HOST\" \"$@\"");
     BOOST_TEST(one.upgrade().starts_with("ok generation=1 "));
     one.check_succeeded(before);
@@ -261,7 +260,10 @@ RESTART_TEST(other_transport)
     fails(one, [](std::string const& line) {
         return begins(line, "failed phase=handing-over reason=\"exit status 1");
     });
-    auto const error = one.wait_for("error").text;
-    BOOST_TEST(error.find("from a parent that hands over by " + built.transport) != error.npos, error);
+    auto const error = one.wait_for("error");
+    BOOST_TEST(error.pid != one.pid());
+    auto const both = "take over by " + built.with_other_transport().transport + " from a parent that hands over by " +
+                      built.transport;
+    BOOST_TEST(error.text.find(both) != error.text.npos, error.text);
     recovers(one);
 }

@@ -7,6 +7,10 @@
 #include <boost/asio/local/stream_protocol.hpp>
 #include <boost/test/unit_test.hpp>
 
+#include <fcntl.h>
+#include <stdlib.h>
+#include <unistd.h>
+
 #include <cstddef>
 #include <cstring>
 #include <string>
@@ -148,6 +152,37 @@ BOOST_AUTO_TEST_CASE(endpoints_of_asio_are_addresses)
     BOOST_TEST(address{asio::local::stream_protocol::endpoint(std::string{"\0x", 2})}.text() == "@x");
     address const copy = path;
     BOOST_TEST(copy.text() == "/run/x");
+}
+
+BOOST_AUTO_TEST_CASE(a_relative_path_is_made_absolute_where_it_fits)
+{
+    struct here
+    {
+        here() { BOOST_REQUIRE(fd >= 0); }
+        ~here()
+        {
+            BOOST_TEST(::fchdir(fd) == 0);
+            ::close(fd);
+        }
+        int fd = ::open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    } const back;
+    auto const read = [](std::string const& path) { return address{asio::local::stream_protocol::endpoint(path)}; };
+    BOOST_REQUIRE(::chdir("/") == 0);
+    BOOST_TEST(read("x").text() == "/x");
+    BOOST_REQUIRE(::chdir("/usr/lib") == 0);
+    BOOST_TEST(read("x/y").text() == "/usr/lib/x/y");
+    BOOST_TEST(read("x/y").satisfies("/usr/lib/x/y"));
+    BOOST_TEST(read("/x").text() == "/x");
+    BOOST_TEST(read(std::string{"\0x", 2}).text() == "@x");
+    std::string const fits(longest - 9, 'p');
+    BOOST_TEST(read(fits).text() == "/usr/lib/" + fits);
+    BOOST_TEST(read(fits + "p").text() == fits + "p");
+
+    char gone[] = "/tmp/ecdysis-address-XXXXXX";
+    BOOST_REQUIRE(::mkdtemp(gone) != nullptr);
+    BOOST_REQUIRE(::chdir(gone) == 0);
+    BOOST_REQUIRE(::rmdir(gone) == 0);
+    BOOST_TEST(read("x").text() == "x");
 }
 
 BOOST_AUTO_TEST_CASE(sizes_that_cannot_be_are_refused)

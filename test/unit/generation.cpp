@@ -9,6 +9,7 @@
 #include <boost/test/unit_test.hpp>
 
 #include <stdlib.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -55,6 +56,17 @@ struct child
     }();
 };
 
+/// Serves until the parent takes `file` away, which it does when it has seen what it wants to.
+void stay_until_gone(sync_upgrader& up, fs::path const& file)
+{
+    std::jthread const stopper{[&] {
+        for (int i = 0; i != 1000 && fs::exists(file); ++i)
+            std::this_thread::sleep_for(10ms);
+        up.request_stop();
+    }};
+    up.wait();
+}
+
 /// Asks for an upgrade, runs until its end is told, and gives what was told.
 std::string upgrade(sync_upgrader& up)
 {
@@ -93,6 +105,23 @@ BOOST_AUTO_TEST_CASE(reads_state)
     std::ofstream{place / "seen"} << seen;
 }
 
+BOOST_AUTO_TEST_CASE(reads_no_state)
+{
+    std::string seen;
+    options chosen;
+    chosen.observer = [&](event const& e) {
+        if (auto const* one = e.as<events::unclaimed>())
+            seen += one->name + ';';
+    };
+    sync_upgrader up{chosen};
+    seen += "at commit:";
+    up.ready();
+    seen += " at the end:";
+    stay_until_gone(up, place / "stay");
+    std::ofstream{place / "seen.new"} << seen;
+    fs::rename(place / "seen.new", place / "seen");
+}
+
 BOOST_AUTO_TEST_CASE(cannot_write_its_pid_file)
 {
     options chosen;
@@ -114,12 +143,7 @@ BOOST_AUTO_TEST_CASE(has_another_pid_file)
     chosen.pid_file = place / "other";
     sync_upgrader up{chosen};
     up.ready();
-    std::jthread const until_the_parent_has_gone{[&] {
-        for (int i = 0; i != 500 && fs::exists(place / "pid"); ++i)
-            std::this_thread::sleep_for(10ms);
-        up.request_stop();
-    }};
-    up.wait();
+    stay_until_gone(up, place / "pid");
 }
 
 BOOST_AUTO_TEST_CASE(stops_as_soon_as_it_serves)
@@ -269,6 +293,62 @@ BOOST_AUTO_TEST_CASE(whatever_a_filler_throws_fails_only_the_upgrade)
     BOOST_TEST((codes.back() == boost::system::errc::no_space_on_device));
 }
 
+BOOST_AUTO_TEST_CASE(a_failed_upgrade_leaves_no_descriptor_of_state)
+{
+    directory const place;
+    auto chosen = with("reads_state");
+    chosen.program = place.path / "missing";
+    sync_upgrader up{chosen};
+    up.hand_over_state("late", handover::late, [](state_writer&) {});
+    up.ready();
+    auto const count = [] { return std::distance(fs::directory_iterator{"/proc/self/fd"}, {}); };
+    auto const before = count();
+    BOOST_TEST(upgrade(up).starts_with("failed phase=launching "));
+    BOOST_TEST(count() == before);
+}
+
+BOOST_AUTO_TEST_CASE(state_that_is_not_read_is_dropped_and_reported)
+{
+    directory const place;
+    auto chosen = with("reads_no_state");
+    std::ofstream{place.path / "stay"};
+    sync_upgrader up{chosen};
+    for (auto const when : {handover::early, handover::late})
+        up.hand_over_state(when == handover::early ? "early" : "late", when, [](state_writer& to) { to.write("text"); });
+    up.ready();
+    BOOST_TEST(upgrade(up).starts_with("ok "));
+    fs::remove(place.path / "stay");
+    for (int i = 0; i != 1000 && !fs::exists(place.path / "seen"); ++i)
+        std::this_thread::sleep_for(10ms);
+    std::string seen;
+    std::getline(std::ifstream{place.path / "seen"}, seen);
+    BOOST_TEST(seen == "at commit:state early; at the end:state late;");
+}
+
+// A process that the host forked ends as it likes: what the service has is not its own.
+BOOST_AUTO_TEST_CASE(a_forked_process_that_ends_takes_nothing_along)
+{
+    directory const place;
+    options chosen;
+    chosen.control.upgrade = place.path / "upgrade";
+    chosen.pid_file = place.path / "pid";
+    auto up = std::make_unique<sync_upgrader>(chosen);
+    auto const listener = up->listen_unix((place.path / "listener").string());
+    up->ready();
+    auto const worker = ::fork();
+    if (worker == 0) {
+        up.reset();
+        ::_exit(0);
+    }
+    int status = -1;
+    BOOST_TEST(::waitpid(worker, &status, 0) == worker);
+    BOOST_TEST(status == 0);
+    for (auto const* name : {"upgrade", "pid", "listener"})
+        BOOST_TEST(fs::exists(place.path / name), name << " is gone");
+    up.reset();
+    BOOST_TEST(fs::is_empty(place.path));
+}
+
 BOOST_AUTO_TEST_CASE(what_cannot_be_opened_at_commit_is_not_handed_over)
 {
     io::sync io;
@@ -291,8 +371,7 @@ BOOST_AUTO_TEST_CASE(what_cannot_be_opened_at_commit_is_not_handed_over)
     all.open([&](std::string what) { warnings.push_back(std::move(what)); });
     BOOST_TEST(warnings.size() == 1U);
     BOOST_TEST(!taken->fd());
-    bool filled = false;
-    auto const handed_over = all.bequeath(filled);
+    auto const handed_over = all.bequeath();
     BOOST_REQUIRE(handed_over.fds.size() == 2U);
     BOOST_TEST(handed_over.fds.back().get() == last->fd().get());
     all.end_claimed(handed_over.records, {true, false});

@@ -4,49 +4,155 @@
 #define BOOST_TEST_MODULE inventory
 #include <boost/test/unit_test.hpp>
 
+#include <ecdysis/io/sync.hpp>
+
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+
+#include <filesystem>
 #include <memory>
+#include <optional>
+#include <stdexcept>
+#include <string>
 #include <utility>
+#include <vector>
 
 using namespace ecdysis;
+namespace fs = std::filesystem;
 
 namespace {
 
-offer offered(std::shared_ptr<offered_files> const& files, char const* name) { return {files, {name, "", nullptr}}; }
+struct directory
+{
+    directory()
+    {
+        auto name = (fs::temp_directory_path() / "ecdysis-inventory.XXXXXX").string();
+        BOOST_REQUIRE(::mkdtemp(name.data()) != nullptr);
+        path = name;
+    }
+    ~directory() { fs::remove_all(path); }
+
+    [[nodiscard]] std::string operator/(char const* name) const { return path + "/" + name; }
+
+    std::string path;
+};
+
+::mode_t mode_of(std::string const& path)
+{
+    struct ::stat status{};
+    BOOST_REQUIRE(::lstat(path.c_str(), &status) == 0);
+    return status.st_mode & 07777;
+}
+
+/// A socket on `path` as a parent hands it over, bound with `mode`; and what a child that asks for `asked` is warned of
+/// at commit.
+struct inherited_path
+{
+    explicit inherited_path(std::string where, ::mode_t mode, socket_kind what = socket_kind::unix_stream)
+        : path{std::move(where)}, kind{what}
+    {
+        (void)parents.claim_or_open(io, connections, kind, path, {.mode = mode}, nullptr, true);
+        auto const handed_over = parents.bequeath();
+        error_code ec;
+        os::owned_fd fd{os::call(ec, [&] { return ::fcntl(handed_over.fds.front().get(), F_DUPFD_CLOEXEC, 3); })};
+        from.add(handed_over.records.front(), std::move(fd));
+    }
+    ~inherited_path()
+    {
+        childs.close(os::unlinked::none);
+        parents.close(os::unlinked::all);
+    }
+
+    std::vector<std::string> commit(std::optional<::mode_t> asked)
+    {
+        (void)childs.claim_or_open(io, connections, kind, path, {.mode = asked}, &from, false);
+        std::vector<std::string> warnings;
+        before_commit = mode_of(path);
+        childs.open([&](std::string what) { warnings.push_back(std::move(what)); });
+        return warnings;
+    }
+
+    std::string path;
+    socket_kind kind;
+    io::sync io;
+    std::shared_ptr<open_connections> connections = std::make_shared<open_connections>();
+    inventory<io::sync> parents;
+    inventory<io::sync> childs;
+    handoff::inheritance from;
+    ::mode_t before_commit = 0;
+};
 
 } // namespace
 
-BOOST_AUTO_TEST_CASE(a_file_is_offered_as_long_as_its_handle_lives)
+BOOST_AUTO_TEST_CASE(the_mode_of_an_inherited_path_is_set_again_at_commit_and_a_difference_is_told)
 {
-    auto const files = std::make_shared<offered_files>();
-    {
-        auto one = offered(files, "one");
-        auto two = offered(files, "two");
-        BOOST_TEST(files->all.size() == 2U);
-        two.withdraw();
-        two.withdraw();
-        BOOST_REQUIRE(files->all.size() == 1U);
-        BOOST_TEST(files->all.begin()->second.name == "one");
-        two = std::move(one);
-        BOOST_TEST(files->all.size() == 1U);
-        auto& self = two;
-        two = std::move(self);
-        BOOST_TEST(files->all.size() == 1U);
-        two = offered(files, "three");
-        BOOST_REQUIRE(files->all.size() == 1U);
-        BOOST_TEST(files->all.begin()->second.name == "three");
+    directory const place;
+    for (auto const kind : {socket_kind::unix_stream, socket_kind::unix_seqpacket, socket_kind::unix_datagram}) {
+        inherited_path differs{place / "differs", 0666, kind};
+        auto const warnings = differs.commit(0600);
+        BOOST_TEST(differs.before_commit == 0666U); // the parent's, as long as this upgrade may fail
+        BOOST_TEST(mode_of(place / "differs") == 0600U);
+        BOOST_TEST(warnings == std::vector<std::string>{"the mode of " + (place / "differs") + " was 0666, and is 0600 now"},
+                   boost::test_tools::per_element());
     }
-    BOOST_TEST(files->all.empty());
-    offer{}.withdraw();
+    inherited_path same{place / "same", 0640};
+    BOOST_TEST(same.commit(0640).empty());
+    inherited_path unasked{place / "unasked", 0640};
+    BOOST_TEST(unasked.commit({}).empty());
+    BOOST_TEST(mode_of(place / "unasked") == 0640U);
 }
 
-BOOST_AUTO_TEST_CASE(a_handle_may_go_last)
+BOOST_AUTO_TEST_CASE(a_path_that_another_file_took_keeps_its_mode)
 {
-    auto files = std::make_shared<offered_files>();
-    std::weak_ptr<offered_files> const seen = files;
-    {
-        auto const last = offered(files, "one");
-        files.reset();
-        BOOST_TEST(!seen.expired());
+    directory const place;
+    inherited_path replaced{place / "path", 0666};
+    fs::remove(place / "path");
+    fs::create_directory(place / "path");
+    auto const before = mode_of(place / "path");
+    BOOST_TEST(replaced.commit(0600).empty());
+    BOOST_TEST(mode_of(place / "path") == before);
+}
+
+BOOST_AUTO_TEST_CASE(shards_of_which_one_fails_take_nothing_from_anybody)
+{
+    for (auto const kind : {socket_kind::tcp, socket_kind::udp}) {
+        io::sync io;
+        auto const connections = std::make_shared<open_connections>();
+        inventory<io::sync> parents;
+        auto const where = std::string{"127.0.0.1:0"};
+        auto const owned = parents.claim_or_open_shards(io, connections, kind, where, 2, {}, nullptr, true);
+        error_code ec;
+        auto const bound = address::bound(owned.front()->fd(), ec);
+        auto const handed_over = parents.bequeath();
+        handoff::inheritance from;
+        for (std::size_t i = 0; i != handed_over.fds.size(); ++i)
+            from.add(handed_over.records[i],
+                     os::owned_fd{os::call(ec, [&] { return ::fcntl(handed_over.fds[i].get(), F_DUPFD_CLOEXEC, 3); })});
+
+        inventory<io::sync> childs;
+        std::vector<int> made;
+        auto const claim = [&](std::size_t fails_at) {
+            made.clear();
+            listen_options options;
+            options.setup = [&, fails_at](int fd) {
+                made.push_back(fd);
+                if (made.size() == fails_at)
+                    throw error{errc::busy, "set up"};
+            };
+            return childs.claim_or_open_shards(io, connections, kind, where, 4, options, &from, false);
+        };
+        auto const open = [] { return std::distance(fs::directory_iterator{"/proc/self/fd"}, {}); };
+        auto const before = open();
+        BOOST_CHECK_THROW((void)claim(2), error);
+        BOOST_TEST(made.size() == 2U);
+        BOOST_TEST(open() == before);
+        BOOST_TEST(childs.bequeath().fds.empty());
+        auto const claimed = claim(0);
+        BOOST_TEST(claimed.size() == 4U);
+        BOOST_TEST(from.claims() == (std::vector<bool>{true, true}));
+        BOOST_TEST((address::bound(claimed.front()->fd(), ec).port() == bound.port()));
+        childs.close(os::unlinked::all);
+        parents.close(os::unlinked::all);
     }
-    BOOST_TEST(seen.expired());
 }

@@ -5,6 +5,7 @@
 #include <boost/test/unit_test.hpp>
 
 #include <memory>
+#include <string>
 
 using ecdysis::errc;
 using ecdysis::outcome;
@@ -67,4 +68,25 @@ BOOST_AUTO_TEST_CASE(a_waiter_and_what_it_holds_go_after_the_call)
     BOOST_TEST(held.use_count() == 2);
     o.set({}, 1);
     BOOST_TEST(held.use_count() == 1);
+}
+
+BOOST_AUTO_TEST_CASE(a_sentence_comes_with_the_error_it_explains)
+{
+    outcome<int> o;
+    o.set(errc::busy, {}, "upgrade");
+    BOOST_TEST(o.get().tried == "upgrade");
+    o.clear();
+    o.set({}, 1);
+    BOOST_TEST(o.get().tried.empty());
+}
+
+BOOST_AUTO_TEST_CASE(what_the_code_says_is_not_said_twice)
+{
+    ecdysis::error_code const ec = errc::busy;
+    ecdysis::error const thrown{ec, "upgrade"};
+    BOOST_TEST(ecdysis::tried(thrown.what(), ec) == "upgrade");
+    BOOST_TEST(ecdysis::tried(thrown.what() + (": " + ec.message()), ec) == "upgrade");
+    BOOST_TEST(ecdysis::tried("upgrade", ec) == "upgrade");
+    BOOST_TEST(ecdysis::tried("", ec) == "");
+    BOOST_TEST(ecdysis::tried(thrown.what(), errc::stopped) == thrown.what());
 }

@@ -16,13 +16,50 @@
 #include <boost/asio/thread_pool.hpp>
 #include <boost/asio/use_future.hpp>
 
+#include <fcntl.h>
+#include <poll.h>
+#include <unistd.h>
+
 #include <filesystem>
 #include <optional>
+#include <string>
+#include <utility>
 
 using namespace ecdysis;
 using namespace std::chrono_literals;
 namespace asio = boost::asio;
 using asio_upgrader = upgrader<io::asio, notify::none, transport::socketpair>;
+
+namespace {
+
+constexpr auto every_type = {asio::cancellation_type::terminal, asio::cancellation_type::partial,
+                             asio::cancellation_type::total};
+
+/// Options of a generation whose child plays `role`, a test below that is disabled.
+options with(char const* role)
+{
+    auto const self = std::filesystem::read_symlink("/proc/self/exe").string();
+    return {.program = self,
+            .arguments = {self, std::string{"--run_test="} + role, "--log_level=nothing", "--report_level=no"}};
+}
+
+/// Starts the operation that `start` gives a slot's handler, and cancels it, once by each type.
+template <class Start>
+void cancel_by_every_type(asio::io_context& context, Start start)
+{
+    for (auto const type : every_type) {
+        asio::cancellation_signal signal;
+        std::optional<error_code> got;
+        start(asio::bind_cancellation_slot(signal.slot(), [&](error_code ec, auto...) { got = ec; }));
+        BOOST_TEST(!got);
+        signal.emit(type);
+        while (!got && context.run_one() != 0) {}
+        context.restart();
+        BOOST_REQUIRE((got.value() == asio::error::operation_aborted)); // in a child it ends the upgrade
+    }
+}
+
+} // namespace
 
 BOOST_AUTO_TEST_CASE(a_coroutine_lives_a_whole_life)
 {
@@ -55,11 +92,8 @@ BOOST_AUTO_TEST_CASE(waits_for_its_exit_from_the_start, *boost::unit_test::disab
 
 BOOST_AUTO_TEST_CASE(a_child_that_waits_from_before_commit_serves_at_commit)
 {
-    auto const self = std::filesystem::read_symlink("/proc/self/exe").string();
     asio::io_context context;
-    asio_upgrader up{context, {.program = self,
-                               .arguments = {self, "--run_test=waits_for_its_exit_from_the_start", "--log_level=nothing",
-                                             "--report_level=no"}}};
+    asio_upgrader up{context, with("waits_for_its_exit_from_the_start")};
     up.async_ready([&](error_code) { up.request_upgrade(); });
     bool upgraded = false;
     up.async_wait([&](error_code, ecdysis::exit why) {
@@ -88,9 +122,10 @@ BOOST_AUTO_TEST_CASE(cancelling_a_wait_cancels_nothing_else)
 {
     asio::io_context context;
     asio_upgrader up{context, {}};
+    up.async_ready([](error_code ec) { BOOST_TEST(!ec); });
+    cancel_by_every_type(context, [&](auto handler) { up.async_wait(std::move(handler)); });
     asio::cancellation_signal signal;
     std::optional<error_code> cancelled;
-    up.async_ready([](error_code ec) { BOOST_TEST(!ec); });
     up.async_wait(asio::bind_cancellation_slot(signal.slot(), [&](error_code ec, ecdysis::exit) { cancelled = ec; }));
     error_code second;
     up.async_wait([&](error_code ec, ecdysis::exit) { second = ec; });
@@ -109,6 +144,69 @@ BOOST_AUTO_TEST_CASE(cancelling_a_wait_cancels_nothing_else)
     up.request_partial_stop();
     while (!why && context.run_one() != 0) {}
     BOOST_TEST((why.value().why == ecdysis::exit::kind::partially_stopped));
+}
+
+// What the child below does.
+BOOST_AUTO_TEST_CASE(cancels_its_wait_for_the_commit, *boost::unit_test::disabled())
+{
+    asio::io_context context;
+    asio_upgrader up{context, {}};
+    auto const cancelled = up.claim("cancelled").value();
+    cancel_by_every_type(context, [&](auto handler) { up.async_ready(std::move(handler)); });
+    (void)!::write(cancelled.fd.get(), "x", 1);
+    up.async_ready([&](error_code ec) {
+        up.async_wait([&](error_code, ecdysis::exit) {});
+        ec ? up.fail(ec.message()) : up.request_partial_stop();
+    });
+    context.run_for(10s);
+}
+
+BOOST_AUTO_TEST_CASE(cancelling_ready_cancels_the_waiting_and_never_the_upgrade)
+{
+    asio::io_context context;
+    asio_upgrader up{context, with("cancels_its_wait_for_the_commit")};
+    int pipe[2];
+    BOOST_REQUIRE(::pipe2(pipe, O_CLOEXEC) == 0);
+    os::owned_fd const reader{pipe[0]};
+    os::owned_fd writer{pipe[1]};
+    auto const offered = up.offer("cancelled", writer.get());
+    bool heard = false;
+    up.hand_over_state("late", handover::late, [&](state_writer&) { // keeps the commit back until then
+        ::pollfd entry{reader.get(), POLLIN, 0};
+        heard = ::poll(&entry, 1, 10'000) == 1;
+    });
+    std::string told;
+    up.async_ready([&](error_code) {
+        up.request_upgrade([&](std::string const& line) {
+            told = line;
+            up.request_partial_stop();
+        });
+    });
+    up.async_wait([](error_code, ecdysis::exit) {});
+    while (told.empty() && context.run_one() != 0) {}
+    BOOST_TEST(heard);
+    BOOST_TEST(told.starts_with("ok "), told);
+}
+
+BOOST_AUTO_TEST_CASE(cancelling_a_drain_cancels_the_waiting_and_never_the_drain)
+{
+    asio::io_context context;
+    asio_upgrader up{context, {}};
+    connection_guard open{up.connections()};
+    up.async_ready([&](error_code) { up.request_stop(); });
+    up.async_wait([](error_code, ecdysis::exit) {});
+    context.run();
+    context.restart();
+    cancel_by_every_type(context, [&](auto handler) { up.async_drain(1h, std::move(handler)); });
+    BOOST_TEST(open.draining());
+    std::optional<std::size_t> left;
+    up.async_drain(1h, [&](error_code ec, std::size_t count) {
+        BOOST_TEST(!ec);
+        left = count;
+    });
+    open.reset();
+    context.run(); // returns long before the hour
+    BOOST_TEST(left.value() == 0U);
 }
 
 BOOST_AUTO_TEST_CASE(whoever_waits_when_it_goes_is_told)

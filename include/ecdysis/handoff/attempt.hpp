@@ -48,9 +48,9 @@ struct attempt
 
     launch::process child{};
     std::vector<os::owned_fd> theirs{}; ///< the child's side, until it was started
+    std::vector<os::borrowed_fd> inherited{}; ///< what it is started with
     std::optional<handoff::link<End>> link{};
     std::optional<handoff::announcement<Io, Notify>> announcement{};
-    bool state_filled = false;
     bool partial_stop = false; ///< what the child was told is one
     bool was_committed = false;
 
@@ -71,8 +71,8 @@ struct attempt
     [[nodiscard]] std::string failure() const
     {
         auto const said = words.empty() ? std::string{} : ": " + words;
-        // An end of the child's own says more than what we noticed of it on the way.
-        if ((child_was_reaped && !child_was_killed) || reason.empty())
+        // An end of the child's own says more than what we noticed of it on the way, unless it was told to end.
+        if ((child_was_reaped && !child_was_killed && why != errc::stopped) || reason.empty())
             return status.text() + said;
         return reason + said;
     }

@@ -19,6 +19,7 @@
 #include <chrono>
 #include <climits>
 #include <cstdint>
+#include <deque>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -66,7 +67,7 @@ public:
     /// A host that goes before it was ready says so, with what it said last.
     ~child_side()
     {
-        if (machine_.now() == state::starting || machine_.now() == state::waiting)
+        if ((machine_.now() == state::starting || machine_.now() == state::waiting) && !generation_.in_fork())
             say_failed(words_.empty() ? "ended before it was committed" : words_);
     }
 
@@ -168,7 +169,10 @@ private:
                 feed(occurrence::deadline);
                 continue;
             }
-            int const count = ::poll(ready, 2, static_cast<int>(std::min<decltype(left)>(left, INT_MAX)));
+            if (!unsent_.empty()) // no timer runs here
+                send_all();
+            auto const pause = unsent_.empty() ? std::min<decltype(left)>(left, INT_MAX) : retry_pause.count();
+            int const count = ::poll(ready, 2, static_cast<int>(pause));
             if (count < 0 && errno != EINTR)
                 throw error{os::last_error(), "wait for the handoff"};
             if (count > 0 && ready[0].revents != 0)
@@ -212,8 +216,10 @@ private:
         case action::close_handoff:
             frame_watch_ = {};
             parent_watch_ = {};
-            link_.reset();
             parent_fd_.reset();
+            closing_ = true;
+            if (unsent_.empty())
+                link_.reset();
             return;
         }
     }
@@ -331,16 +337,31 @@ private:
         blame_ = std::move(text);
     }
 
-    // What the child sends finds room: at most one of its frames is ever unread. A parent that has gone is noticed
-    // by its pidfd, so an error is not looked at here.
-    void send(frame const& what)
+    // There is room for what the child sends, for at most one of its frames is ever unread; but memory may be short. A
+    // parent that has gone is noticed by its pidfd, so that error is not looked at here.
+    void send(frame what)
     {
-        if (!link_)
-            return;
-        error_code ec;
-        link_->send(what, ec);
-        if (ec && ec != boost::system::errc::broken_pipe && ec != boost::system::errc::connection_reset)
-            generation_.warn("speak to the parent: " + ec.message());
+        unsent_.push_back(std::move(what));
+        if (!retry_)
+            send_all();
+    }
+
+    void send_all()
+    {
+        retry_ = {};
+        while (link_ && !unsent_.empty()) {
+            error_code ec;
+            link_->send(unsent_.front(), ec);
+            if (is_again(ec)) {
+                retry_ = generation_.policies.io.at(io::after(retry_pause), [this] { send_all(); });
+                return;
+            }
+            if (ec && ec != boost::system::errc::broken_pipe && ec != boost::system::errc::connection_reset)
+                generation_.warn("speak to the parent: " + ec.message());
+            unsent_.pop_front();
+        }
+        if (closing_)
+            link_.reset();
     }
 
     void give_up()
@@ -376,6 +397,9 @@ private:
     error_code why_;
     std::string blame_;
 
+    std::deque<frame> unsent_;
+    bool closing_ = false; ///< when all is sent
+    handle retry_;
     event_queue<occurrence> events_;
     handle frame_watch_;
     handle parent_watch_;

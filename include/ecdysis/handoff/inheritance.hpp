@@ -72,6 +72,20 @@ public:
         return {found.record, std::move(found.fd), true};
     }
 
+    /// What was taken can be claimed again.
+    void give_back(record const& what, os::owned_fd fd)
+    {
+        for (auto& one : all_)
+            if (one.claimed && one.record == what) {
+                one.claimed = false;
+                one.fd = std::move(fd);
+                break;
+            }
+        arranged_.reset();
+        by_key_.clear();
+        next_ = 0;
+    }
+
     [[nodiscard]] std::size_t size() const noexcept { return all_.size(); }
     [[nodiscard]] std::deque<descriptor> const& all() const noexcept { return all_; }
 

@@ -52,7 +52,8 @@ public:
     /// Kills and reaps a child that was not committed.
     ~parent_side()
     {
-        if (!attempt_ || !attempt_->child.pidfd || !machine_.upgrading() || machine_.now() == state::committed)
+        if (!attempt_ || !attempt_->child.pidfd || !machine_.upgrading() || machine_.now() == state::committed ||
+            generation_.in_fork())
             return;
         error_code ignored;
         generation_.policies.launch.kill(attempt_->child, SIGKILL, ignored);
@@ -74,6 +75,9 @@ public:
 
     void stop()
     {
+        // A child that has said that it serves is the service, though that was not read yet.
+        if (machine_.now() == state::committed)
+            read_some();
         if (machine_.upgrading())
             fail_with("stopped", errc::stopped);
         feed(occurrence::stop);
@@ -99,6 +103,7 @@ public:
         attempt_->frame_watch = {};
         attempt_->timer = {};
         attempt_->retry = {};
+        attempt_->announcement.reset();
     }
 
     [[nodiscard]] phase during() const noexcept
@@ -209,7 +214,7 @@ private:
         std::string what;
         try {
             what = "prepare what is handed over";
-            attempt_->bequest = generation_.bequeath(attempt_->channel, attempt_->state_filled);
+            attempt_->bequest = generation_.bequeath(attempt_->channel);
             os::check_descriptor_limit(attempt_->bequest.fds.size(), ec);
             if (ec)
                 return launch_failed(ec, "hand over " + std::to_string(attempt_->bequest.fds.size()) +
@@ -220,7 +225,8 @@ private:
                 what = "start " + program_.path();
                 attempt_->link.emplace(std::move(offer.ours));
                 attempt_->theirs = std::move(offer.theirs);
-                return start(offer.text, offer.inherited);
+                attempt_->inherited = std::move(offer.inherited);
+                return start(offer.text);
             }
         } catch (error const& e) {
             return launch_failed(e.code(), e.what());
@@ -230,7 +236,7 @@ private:
         launch_failed(ec, what + ": " + ec.message());
     }
 
-    void start(std::string const& text, std::span<os::borrowed_fd const> inherited)
+    void start(std::string const& text)
     {
         bool gone = false;
         auto const directory = program_.directory_or_root(gone);
@@ -247,7 +253,7 @@ private:
             .arguments = std::move(arguments),
             .environment = launch::program::child_environment(variable),
             .directory = directory,
-            .inherited = inherited,
+            .inherited = attempt_->inherited,
             .blocked = generation_.options().upgrade_on,
         };
         generation_.policies.launch.start(request, [this](error_code ec, launch::process child) {
@@ -344,7 +350,6 @@ private:
     void commit()
     {
         try {
-            attempt_->state_filled = true;
             generation_.fill_late_state();
         } catch (error const& e) {
             fail_with(e.what(), e.code());
@@ -385,6 +390,8 @@ private:
     {
         error_code ec;
         attempt_->link->send(handoff::stop{generation_.stops_partially()}, ec);
+        if (is_again(ec))
+            return retry([this] { forward_stop(); });
         if (ec)
             generation_.warn("tell the child to stop: " + ec.message());
     }
@@ -527,8 +534,7 @@ private:
 
     void restore()
     {
-        if (attempt_->state_filled)
-            generation_.undo_state();
+        generation_.undo_state();
         if (attempt_->was_committed)
             generation_.take_pid_file_back();
         if (machine_.now() == state::serving) // not when a stop came meanwhile

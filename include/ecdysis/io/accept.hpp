@@ -14,6 +14,8 @@
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
+#include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <utility>
 
@@ -86,6 +88,32 @@ enum class attempt {
     return listening != 0;
 }
 
+/// Whether `socket` is for datagrams. One stays open until nobody has a handle on it: its last answers are sent by
+/// number, outside of any call that this library could wait for.
+[[nodiscard]] inline bool is_datagram(os::borrowed_fd socket) noexcept
+{
+    error_code ignored;
+    int type = SOCK_STREAM;
+    ::socklen_t size = sizeof type;
+    os::call(ignored, [&] { return ::getsockopt(socket.get(), SOL_SOCKET, SO_TYPE, &type, &size); });
+    return type == SOCK_DGRAM;
+}
+
+/// More datagrams than can wait in `socket`. Over IP each takes more of its buffer than 256 bytes (a sk_buff and its data,
+/// Linux); the queue of a Unix socket is bounded by net.unix.max_dgram_qlen, 10 or 512 where nobody has changed it.
+[[nodiscard]] inline std::size_t most_datagrams(os::borrowed_fd socket) noexcept
+{
+    error_code ignored;
+    int domain = AF_UNIX;
+    int bytes = 0;
+    ::socklen_t size = sizeof domain;
+    os::call(ignored, [&] { return ::getsockopt(socket.get(), SOL_SOCKET, SO_DOMAIN, &domain, &size); });
+    if (domain == AF_UNIX)
+        return 1U << 16;
+    os::call(ignored, [&] { return ::getsockopt(socket.get(), SOL_SOCKET, SO_RCVBUF, &bytes, &size); });
+    return static_cast<std::size_t>(std::max(bytes, 0)) / 256;
+}
+
 /// How long to wait when descriptors have run out: 5 ms, then twice as long each time, up to 1 s.
 class backoff
 {
@@ -125,7 +153,8 @@ public:
     }
 
     /// The queue of `socket` is to be emptied first: until it is, the drain waits, for the last connections have
-    /// no guards yet. An empty queue ends at once.
+    /// no guards yet. An empty queue ends at once. Datagrams come as fast as they like, so of them no more are waited
+    /// for than the queue can hold.
     void empty(os::borrowed_fd socket, std::shared_ptr<open_connections> connections)
     {
         if (phase_ == phase::emptying)
@@ -134,9 +163,17 @@ public:
         if (phase_ == phase::open && is_readable(socket)) {
             phase_ = phase::emptying;
             queue_ = std::move(guard);
+            left_ = is_datagram(socket) ? most_datagrams(socket) : SIZE_MAX;
         } else {
             end(guard);
         }
+    }
+
+    /// Before each look at the queue: one that has been looked at as often as it can have had entries counts as empty.
+    void count_look(connection_guard& released) noexcept
+    {
+        if (phase_ == phase::emptying && left_-- == 0)
+            end(released);
     }
 
     /// `released` is to be dropped where no lock is held.
@@ -150,6 +187,7 @@ public:
 private:
     phase phase_ = phase::waiting;
     connection_guard queue_;
+    std::size_t left_ = 0; ///< looks, while emptying
 };
 
 /// Sets O_NONBLOCK. It is the open file description's, so the other generations see it too, and want it too.

@@ -50,10 +50,13 @@ public:
 
     class poster;
 
+    /// Runs on a strand of its own over `executor`, whose context must outlive the upgrader. Handlers that have no
+    /// executor of their own complete on `executor`, and accepted sockets get it.
     template <class Executor>
         requires(!std::is_same_v<Executor, asio>) && is_executor_v<Executor>
     asio(Executor const& executor) : state_{std::make_shared<asio_state>(executor)}
     {}
+    /// The same over the executor of `context`: an io_context, a thread_pool.
     template <class Context>
         requires(!std::is_same_v<Context, asio>) && std::is_convertible_v<Context&, boost::asio::execution_context&>
     asio(Context& context) : asio{context.get_executor()}
@@ -69,6 +72,7 @@ public:
         }
     }
 
+    /// What it was constructed with.
     [[nodiscard]] executor_type get_executor() const { return state_->executor; }
 
     [[nodiscard]] std::unique_lock<std::recursive_mutex> lock() const { return std::unique_lock{state_->mutex}; }

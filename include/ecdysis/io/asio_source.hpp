@@ -55,7 +55,7 @@ public:
         number_ = socket_.get();
     }
 
-    /// Valid until `close()`, and none after.
+    /// Valid until `close()`, and none after; a datagram socket's as long as this lives.
     [[nodiscard]] os::borrowed_fd fd() const noexcept { return os::borrowed_fd{number_}; }
     /// The address family of the socket, AF_INET for instance.
     [[nodiscard]] int family() noexcept
@@ -92,7 +92,7 @@ public:
         now.serve();
     }
 
-    /// Ends, and closes the socket.
+    /// Ends, and closes the socket, but for a datagram socket, which only leaves the reactor.
     void close()
     {
         round now{*this};
@@ -163,6 +163,7 @@ private:
         {
             auto& queue = source_.queue_;
             while (!queue.empty() && source_.accepting_.now() != accepting::phase::waiting) {
+                source_.accepting_.count_look(released);
                 if (source_.accepting_.now() == accepting::phase::ended) {
                     finish_all(errc::ended);
                     break;
@@ -184,6 +185,9 @@ private:
                     source_.accepting_.end(released);
                     break;
                 case attempt::failed:
+                    if (source_.accepting_.now() == accepting::phase::emptying)
+                        source_.accepting_.end(released);
+                    [[fallthrough]];
                 case attempt::done:
                     source_.pause_.reset();
                     finish_first(ec);
@@ -254,8 +258,13 @@ private:
 
     void close_socket()
     {
-        number_ = -1;
         error_code ignored;
+        if (is_datagram(fd())) {
+            if (descriptor_.is_open())
+                socket_ = os::owned_fd{descriptor_.release()};
+            return;
+        }
+        number_ = -1;
         descriptor_.close(ignored);
         socket_.reset();
     }

@@ -8,11 +8,37 @@
 #include <pthread.h>
 #include <signal.h>
 #include <time.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <span>
 
 namespace ecdysis::io {
+
+/// Lets `signals` through in this thread; a generation is started with some of them blocked.
+inline void unblock(std::span<int const> signals) noexcept
+{
+    ::sigset_t set;
+    ::sigemptyset(&set);
+    for (int const signal : signals)
+        ::sigaddset(&set, signal);
+    ::pthread_sigmask(SIG_UNBLOCK, &set, nullptr);
+}
+
+/// Takes away those of `signals` that have come while they were blocked in this thread, and says whether there were
+/// any. Never waits.
+inline bool discard(std::span<int const> signals) noexcept
+{
+    ::sigset_t set;
+    ::sigemptyset(&set);
+    for (int const signal : signals)
+        ::sigaddset(&set, signal);
+    ::timespec const at_once{};
+    bool any = false;
+    for (int taken; (taken = ::sigtimedwait(&set, nullptr, &at_once)) > 0 || errno == EINTR;)
+        any = any || taken > 0;
+    return any;
+}
 
 /// What a signal did before a handler of ours was installed, to be brought back when ours goes.
 class signal_disposition
@@ -31,8 +57,10 @@ public:
     /// Brings the previous disposition back, unless somebody has replaced ours since.
     void bring_back() const noexcept
     {
-        if (same(current(), ours_))
-            ::sigaction(signal_, &previous_, nullptr);
+        pending_is_ours([&] {
+            if (same(current(), ours_))
+                ::sigaction(signal_, &previous_, nullptr);
+        });
     }
 
     /// The same where `remove` takes our handler away and leaves the default: a replacement by somebody else survives
@@ -40,15 +68,35 @@ public:
     template <class F>
     void bring_back_after(F&& remove) const
     {
-        auto const before = current();
-        remove();
-        if (!same(before, ours_))
-            ::sigaction(signal_, &before, nullptr);
-        else if (!same(current(), ours_))
-            ::sigaction(signal_, &previous_, nullptr);
+        pending_is_ours([&] {
+            auto const before = current();
+            remove();
+            if (!same(before, ours_))
+                ::sigaction(signal_, &before, nullptr);
+            else if (!same(current(), ours_))
+                ::sigaction(signal_, &previous_, nullptr);
+        });
     }
 
 private:
+    /// What has come and was not delivered yet (its thread waits for a processor) was meant for our handler: by the
+    /// default it would end the process. Whoever else has a handler then, gets it.
+    template <class F>
+    void pending_is_ours(F&& change) const
+    {
+        ::sigset_t set;
+        ::sigset_t before;
+        ::sigemptyset(&set);
+        ::sigaddset(&set, signal_);
+        ::pthread_sigmask(SIG_BLOCK, &set, &before);
+        bool came = discard({&signal_, 1});
+        change();
+        came = discard({&signal_, 1}) || came;
+        if (came && current().sa_handler != SIG_DFL)
+            ::kill(::getpid(), signal_);
+        ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    }
+
     [[nodiscard]] struct ::sigaction current() const noexcept
     {
         struct ::sigaction action{};
@@ -65,27 +113,6 @@ private:
     struct ::sigaction previous_{};
     struct ::sigaction ours_{};
 };
-
-/// Lets `signals` through in this thread; a generation is started with some of them blocked.
-inline void unblock(std::span<int const> signals) noexcept
-{
-    ::sigset_t set;
-    ::sigemptyset(&set);
-    for (int const signal : signals)
-        ::sigaddset(&set, signal);
-    ::pthread_sigmask(SIG_UNBLOCK, &set, nullptr);
-}
-
-/// Takes away those of `signals` that have come while they were blocked in this thread. Never waits.
-inline void discard(std::span<int const> signals) noexcept
-{
-    ::sigset_t set;
-    ::sigemptyset(&set);
-    for (int const signal : signals)
-        ::sigaddset(&set, signal);
-    ::timespec const at_once{};
-    while (::sigtimedwait(&set, nullptr, &at_once) > 0 || errno == EINTR) {}
-}
 
 } // namespace ecdysis::io
 

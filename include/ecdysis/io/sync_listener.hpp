@@ -2,10 +2,12 @@
 #ifndef ECDYSIS_IO_SYNC_LISTENER_HPP
 #define ECDYSIS_IO_SYNC_LISTENER_HPP
 
+#include <ecdysis/address.hpp>
 #include <ecdysis/io/sync_source.hpp>
 
 #include <memory>
 #include <optional>
+#include <string>
 #include <utility>
 
 namespace ecdysis::io {
@@ -75,7 +77,7 @@ public:
         error_code ec;
         auto connection = accept(ec);
         if (ec && ec != errc::ended)
-            throw error{ec, "accept"};
+            throw error{ec, "accept on " + where(native_handle())};
         return connection;
     }
 
@@ -83,6 +85,13 @@ public:
     [[nodiscard]] int native_handle() const noexcept { return source_ ? source_->fd().get() : -1; }
 
 private:
+    [[nodiscard]] static std::string where(int socket)
+    {
+        error_code ec;
+        auto const bound = address::bound(os::borrowed_fd{socket}, ec);
+        return ec ? "descriptor " + std::to_string(socket) : bound.text();
+    }
+
     std::shared_ptr<sync_source> source_;
 };
 

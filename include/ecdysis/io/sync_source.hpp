@@ -84,7 +84,7 @@ public:
         number_ = socket_.get();
     }
 
-    /// Valid until `close()`, and none after.
+    /// Valid until `close()`, and none after; a datagram socket's as long as this lives.
     [[nodiscard]] os::borrowed_fd fd() const noexcept { return os::borrowed_fd{number_}; }
 
     /// From now on calls complete; before, they wait.
@@ -110,14 +110,15 @@ public:
         gate_->changed();
     }
 
-    /// Ends, and closes the socket when the last call in flight has left.
+    /// Ends, and closes the socket when the last call in flight has left, but for a datagram socket.
     void close()
     {
         connection_guard released;
         auto const lock = gate_->lock();
         accepting_.end(released);
-        closing_ = true;
-        number_ = -1;
+        closing_ = !is_datagram(socket_);
+        if (closing_)
+            number_ = -1;
         close_if_left();
         gate_->changed();
     }
@@ -144,7 +145,9 @@ public:
         /// begins after `end()` cannot miss what this call is about to accept.
         [[nodiscard]] accepting::phase look(connection_guard& guard)
         {
+            connection_guard released;
             auto const lock = source_.gate_->lock();
+            source_.accepting_.count_look(released);
             seen_ = source_.accepting_.now();
             if (source_.accepting_.may_take())
                 guard = connection_guard{source_.connections_};

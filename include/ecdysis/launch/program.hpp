@@ -5,6 +5,7 @@
 #include <ecdysis/error.hpp>
 #include <ecdysis/os/call.hpp>
 #include <ecdysis/os/fd.hpp>
+#include <ecdysis/os/identity.hpp>
 
 // Boost 1.81's environment.hpp counts on these, which reach it by way of Boost.Filesystem, but not when a host sets
 // BOOST_PROCESS_USE_STD_FS in order not to link that.
@@ -102,18 +103,10 @@ public:
     }
 
 private:
-    struct identity
-    {
-        ::dev_t device = 0;
-        ::ino_t inode = 0;
-
-        friend bool operator==(identity, identity) noexcept = default;
-    };
-
-    static identity identity_of_root() noexcept
+    static os::identity identity_of_root() noexcept
     {
         struct ::stat root{};
-        return ::stat("/", &root) == 0 ? identity{root.st_dev, root.st_ino} : identity{};
+        return ::stat("/", &root) == 0 ? os::identity_of(root) : os::identity{};
     }
 
     static bool is_handoff(std::string_view entry) noexcept
@@ -201,7 +194,7 @@ private:
 
     std::string path_;
     std::vector<std::string> arguments_;
-    identity root_at_start_;
+    os::identity root_at_start_;
     os::owned_fd directory_;
     os::owned_fd root_;
 };

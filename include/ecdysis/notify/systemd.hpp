@@ -33,9 +33,12 @@ namespace ecdysis::notify {
 class systemd
 {
 public:
+    /// Given to the upgrader: `upgrader up{options, notify::systemd{{.required = false}}}`.
     struct options
     {
-        bool required = true; ///< whether it is an error that NOTIFY_SOCKET is not set
+        /// Whether it is an error that NOTIFY_SOCKET is not set (errc::no_service_manager, out of ready()). False: then
+        /// nothing is told to anybody, as with notify::none; for a program that also runs from a shell.
+        bool required = true;
     };
 
     /// The longest status that is sent, in bytes; the rest is cut. The manager drops a whole message of more than 4096.
@@ -130,8 +133,8 @@ public:
     /// write end of a pipe and closes it. Gives the read end, close-on-exec and non-blocking, which becomes
     /// readable (end of file) then, and also if the manager ends; empty if there is no manager, or an error.
     ///
-    /// Errors: those of `check`; what pipe2(2) said; what sendmsg(2) said, as in `send`, and ETOOMANYREFS while too
-    /// many descriptors of this user are in flight. After an error nothing is sent and nothing stays open.
+    /// Errors: those of `check`; what pipe2(2) said; what sendmsg(2) said, as in `send`;
+    /// `resource_unavailable_try_again` also while too many descriptors of this user are in flight (ETOOMANYREFS). After an error nothing is sent and nothing stays open.
     [[nodiscard]] os::owned_fd barrier(error_code& ec) noexcept
     {
         check(ec);
@@ -271,6 +274,8 @@ private:
             std::memcpy(CMSG_DATA(header), &number, sizeof number);
         }
         os::call(ec, [&] { return ::sendmsg(socket_.get(), &message, MSG_NOSIGNAL); });
+        if (ec.value() == ETOOMANYREFS)
+            ec = make_error_code(boost::system::errc::resource_unavailable_try_again);
     }
 
     [[nodiscard]] static std::chrono::microseconds monotonic_now() noexcept

@@ -16,12 +16,13 @@
 
 namespace ecdysis::os {
 
-/// Which file it is, whatever its name or number: as long as it is open somewhere, no other file has the same.
+/// Which file it is, whatever its name or number; zero: none. As long as it is open somewhere, no other file has the same.
 struct identity
 {
     std::uint64_t device = 0;
     std::uint64_t inode = 0;
 
+    [[nodiscard]] explicit operator bool() const noexcept { return inode != 0; }
     friend bool operator==(identity const&, identity const&) = default;
 
     /// "<device>:<inode>"

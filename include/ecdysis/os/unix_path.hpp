@@ -4,25 +4,15 @@
 
 #include <ecdysis/os/call.hpp>
 #include <ecdysis/os/fd.hpp>
+#include <ecdysis/os/identity.hpp>
 
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <cstdint>
 #include <string>
 
 namespace ecdysis::os {
-
-/// Which file a path names; zero: none.
-struct file_identity
-{
-    std::uint64_t device = 0;
-    std::uint64_t inode = 0;
-
-    [[nodiscard]] explicit operator bool() const noexcept { return inode != 0; }
-    friend bool operator==(file_identity const&, file_identity const&) = default;
-};
 
 /// Which of its Unix paths a generation unlinks when it goes.
 enum class unlinked {
@@ -32,26 +22,25 @@ enum class unlinked {
 };
 
 /// The identity of what `path` names, symlinks not followed; none if nothing is there.
-[[nodiscard]] inline file_identity identify(std::string const& path) noexcept
+[[nodiscard]] inline identity identify(std::string const& path) noexcept
 {
     struct ::stat status{};
     if (::lstat(path.c_str(), &status) != 0)
         return {};
-    return {status.st_dev, status.st_ino};
+    return identity_of(status);
 }
 
-[[nodiscard]] inline file_identity identify(borrowed_fd fd) noexcept
+[[nodiscard]] inline identity identify(borrowed_fd fd) noexcept
 {
-    struct ::stat status{};
-    if (::fstat(fd.get(), &status) != 0)
-        return {};
-    return {status.st_dev, status.st_ino};
+    error_code ec;
+    auto const status = status_of(fd, ec);
+    return ec ? identity{} : identity_of(status);
 }
 
 /// Unlinks `path` only while it is still the file that `identity` names: it may be a newer process's by now.
-inline void unlink_if_same(std::string const& path, file_identity identity) noexcept
+inline void unlink_if_same(std::string const& path, identity expected) noexcept
 {
-    if (identity && identify(path) == identity)
+    if (expected && identify(path) == expected)
         ::unlink(path.c_str());
 }
 

@@ -7,6 +7,7 @@
 #include <ecdysis/address.hpp>
 #include <ecdysis/os/fd.hpp>
 
+#include <fcntl.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 
@@ -49,14 +50,18 @@ public:
     explicit connection(ecdysis::address const& to, int type = SOCK_STREAM)
         : socket_{::socket(to.family(), type | SOCK_CLOEXEC, 0)}
     {
-        ::timeval const time{patience.count(), 0};
-        ::setsockopt(socket_.get(), SOL_SOCKET, SO_RCVTIMEO, &time, sizeof time);
-        ::setsockopt(socket_.get(), SOL_SOCKET, SO_SNDTIMEO, &time, sizeof time);
+        set_patience();
         int connected;
         do
             connected = ::connect(socket_.get(), to.data(), to.size());
         while (connected != 0 && errno == EINTR);
         state_ = connected == 0 ? result::answered : errno == ECONNRESET ? result::reset : result::refused;
+    }
+    /// One that has connected already, whether or not it waits.
+    explicit connection(ecdysis::os::owned_fd connected) : socket_{std::move(connected)}, state_{result::answered}
+    {
+        ::fcntl(socket_.get(), F_SETFL, ::fcntl(socket_.get(), F_GETFL) & ~O_NONBLOCK);
+        set_patience();
     }
     connection(connection&&) = default;
     connection& operator=(connection&&) = default;
@@ -110,6 +115,12 @@ public:
     }
 
 private:
+    void set_patience() const
+    {
+        ::timeval const time{patience.count(), 0};
+        ::setsockopt(socket_.get(), SOL_SOCKET, SO_RCVTIMEO, &time, sizeof time);
+        ::setsockopt(socket_.get(), SOL_SOCKET, SO_SNDTIMEO, &time, sizeof time);
+    }
     [[nodiscard]] static result failure() noexcept
     {
         return errno == EAGAIN ? result::late : errno == ECONNRESET || errno == EPIPE ? result::reset : result::cut;

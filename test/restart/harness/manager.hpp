@@ -8,6 +8,7 @@
 
 #include <poll.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 
 #include <cstring>
 #include <mutex>
@@ -39,25 +40,30 @@ public:
         ecdysis::address const where{path};
         int const on = 1;
         if (::bind(socket_.get(), where.data(), where.size()) != 0 ||
+            ::chmod(path.c_str(), 0666) != 0 || // as systemd does: services have users of their own
             ::setsockopt(socket_.get(), SOL_SOCKET, SO_PASSCRED, &on, sizeof on) != 0)
             throw std::runtime_error{"cannot be a service manager at " + path};
         thread_ = std::jthread{[this](std::stop_token ends) {
             while (!ends.stop_requested()) {
                 ::pollfd ready{socket_.get(), POLLIN, 0};
-                if (::poll(&ready, 1, 20) > 0)
-                    receive();
+                if (::poll(&ready, 1, 20) > 0) {
+                    std::lock_guard const hold{mutex_};
+                    while (receive()) {}
+                }
             }
         }};
     }
 
-    [[nodiscard]] std::vector<message> messages() const
+    /// All that has been sent.
+    [[nodiscard]] std::vector<message> messages()
     {
         std::lock_guard const hold{mutex_};
+        while (receive()) {}
         return messages_;
     }
 
     /// Whether it heard that, from `sender` if one is named.
-    [[nodiscard]] bool heard(std::string const& assignment, ::pid_t sender = 0) const
+    [[nodiscard]] bool heard(std::string const& assignment, ::pid_t sender = 0)
     {
         for (auto const& one : messages())
             if ((sender == 0 || one.sender == sender) && one.says(assignment))
@@ -80,7 +86,8 @@ public:
     }
 
 private:
-    void receive()
+    /// The next message, if there is one.
+    bool receive()
     {
         char text[8192];
         ::iovec data{text, sizeof text};
@@ -92,7 +99,7 @@ private:
         header.msg_controllen = sizeof control;
         auto const size = ::recvmsg(socket_.get(), &header, MSG_CMSG_CLOEXEC);
         if (size < 0)
-            return;
+            return false;
         message got{0, std::string(text, static_cast<std::size_t>(size))};
         while (got.text.ends_with('\n'))
             got.text.pop_back();
@@ -113,11 +120,11 @@ private:
                 }
             }
         }
-        std::lock_guard const hold{mutex_};
         messages_.push_back(std::move(got));
         if (holding_)
             for (auto& fd : fds)
                 held_.push_back(std::move(fd));
+        return true;
     }
 
     ecdysis::os::owned_fd socket_;

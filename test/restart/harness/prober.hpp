@@ -5,8 +5,10 @@
 
 #include <array>
 #include <atomic>
+#include <condition_variable>
 #include <mutex>
 #include <set>
+#include <stop_token>
 #include <thread>
 #include <vector>
 
@@ -33,10 +35,11 @@ public:
     };
 
     explicit prober(ecdysis::address const& to, int type = SOCK_STREAM, std::size_t fresh = 2, std::size_t kept = 3)
+        : active_{fresh + kept}
     {
         for (std::size_t i = 0; i != fresh; ++i)
             threads_.emplace_back([this, to, type](std::stop_token ends) {
-                while (!ends.stop_requested()) {
+                while (goes_on(ends)) {
                     connection one{to, type};
                     note(one.ask(), one);
                     one.abandon();
@@ -45,9 +48,9 @@ public:
             });
         for (std::size_t i = 0; i != kept; ++i)
             threads_.emplace_back([this, to, type](std::stop_token ends) {
-                while (!ends.stop_requested()) {
+                while (goes_on(ends)) {
                     connection one{to, type};
-                    for (bool last = false; !last && !ends.stop_requested(); pause()) {
+                    for (bool last = false; !last && !ends.stop_requested() && !is_held(); pause()) {
                         auto const got = one.ask();
                         note(got, one);
                         last = !got || got->last;
@@ -63,12 +66,43 @@ public:
         auto const enough = now().answered + requests;
         return wait_until([&] { return now().answered >= enough || now().failed() != 0; });
     }
+    /// The same where some requests may fail.
+    [[nodiscard]] bool is_answered_again(std::size_t requests = 20)
+    {
+        auto const enough = now().answered + requests;
+        return wait_until([&] { return now().answered >= enough; });
+    }
 
     [[nodiscard]] counts now() const
     {
         std::lock_guard const hold{mutex_};
         return counts_;
     }
+
+    /// As long as one of these lives it has no connection. Not once it has ended.
+    class held
+    {
+    public:
+        explicit held(prober& of) : of_{of}
+        {
+            std::unique_lock lock{of_.mutex_};
+            ++of_.holders_;
+            of_.changed_.wait(lock, [&] { return of_.active_ == 0; });
+        }
+        held(held const&) = delete;
+        held& operator=(held const&) = delete;
+        ~held()
+        {
+            {
+                std::lock_guard const lock{of_.mutex_};
+                --of_.holders_;
+            }
+            of_.changed_.notify_all();
+        }
+
+    private:
+        prober& of_;
+    };
 
     /// Ends it.
     [[nodiscard]] counts stop()
@@ -80,6 +114,22 @@ public:
     }
 
 private:
+    /// Called where a thread has no connection: it has none before the next ones may be made.
+    [[nodiscard]] bool goes_on(std::stop_token const& ends)
+    {
+        std::unique_lock lock{mutex_};
+        --active_;
+        changed_.notify_all();
+        changed_.wait(lock, ends, [this] { return holders_ == 0; });
+        ++active_;
+        return !ends.stop_requested();
+    }
+    [[nodiscard]] bool is_held() const
+    {
+        std::lock_guard const lock{mutex_};
+        return holders_ != 0;
+    }
+
     void note(std::optional<reply> const& got, connection const& from)
     {
         std::lock_guard const hold{mutex_};
@@ -101,6 +151,9 @@ private:
     static void pause() { std::this_thread::sleep_for(std::chrono::microseconds{300}); }
 
     mutable std::mutex mutex_;
+    std::condition_variable_any changed_;
+    std::size_t active_;      ///< threads that may have a connection
+    std::size_t holders_ = 0;
     counts counts_;
     std::vector<std::jthread> threads_;
 };

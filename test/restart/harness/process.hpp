@@ -13,6 +13,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <iterator>
 #include <map>
 #include <optional>
 #include <sstream>
@@ -29,39 +30,67 @@ struct process
     std::string name;
 };
 
-[[nodiscard]] inline std::optional<process> look_at(::pid_t pid)
+[[nodiscard]] inline std::optional<process> look_at_file(std::string const& name)
 {
-    std::ifstream file{"/proc/" + std::to_string(pid) + "/stat"};
+    std::ifstream file{name};
     std::string text;
     std::getline(file, text, '\0'); // which does not throw when the process ends meanwhile, as iterators do
     auto const open = text.find('('), close = text.rfind(')'); // the name may hold anything
     if (open == text.npos || close == text.npos)
         return {};
-    process result{pid, 0, 0, text.substr(open + 1, close - open - 1)};
+    process result{std::atoi(text.c_str()), 0, 0, text.substr(open + 1, close - open - 1)};
     std::istringstream{text.substr(close + 1)} >> result.state >> result.parent;
     return result;
 }
 
-[[nodiscard]] inline std::vector<process> children(::pid_t parent)
+[[nodiscard]] inline std::optional<process> look_at(::pid_t pid)
+{
+    return look_at_file("/proc/" + std::to_string(pid) + "/stat");
+}
+
+[[nodiscard]] inline std::vector<process> processes()
 {
     std::vector<process> result;
     for (auto const& entry : std::filesystem::directory_iterator{"/proc"}) {
         auto const pid = static_cast<::pid_t>(std::atol(entry.path().filename().c_str()));
         if (pid <= 0)
             continue;
-        if (auto found = look_at(pid); found && found->parent == parent)
+        if (auto found = look_at(pid))
             result.push_back(std::move(*found));
     }
     return result;
 }
 
+[[nodiscard]] inline std::vector<process> children(::pid_t parent)
+{
+    auto result = processes();
+    std::erase_if(result, [&](auto const& one) { return one.parent != parent; });
+    return result;
+}
+
+/// Of one look at all: whose parent ends meanwhile is not missed, for that parent is there still, as a zombie.
 [[nodiscard]] inline std::vector<process> descendants(::pid_t parent)
 {
-    auto result = children(parent);
-    for (std::size_t i = 0; i != result.size(); ++i) {
-        auto more = children(result[i].pid);
-        result.insert(result.end(), more.begin(), more.end());
-    }
+    auto const all = processes();
+    std::vector<process> result;
+    auto const add = [&](::pid_t of) {
+        std::ranges::copy_if(all, std::back_inserter(result), [&](auto const& one) { return one.parent == of; });
+    };
+    add(parent);
+    for (std::size_t i = 0; i != result.size(); ++i)
+        add(result[i].pid);
+    return result;
+}
+
+/// The threads of a process, each with its state; S: it waits.
+[[nodiscard]] inline std::vector<process> threads(::pid_t pid)
+{
+    std::vector<process> result;
+    auto const folder = "/proc/" + std::to_string(pid) + "/task";
+    std::error_code ec;
+    for (std::filesystem::directory_iterator one{folder, ec}, end; !ec && one != end; one.increment(ec))
+        if (auto found = look_at_file(one->path().string() + "/stat"))
+            result.push_back(std::move(*found));
     return result;
 }
 

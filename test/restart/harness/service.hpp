@@ -19,6 +19,8 @@
 #include <fstream>
 #include <functional>
 #include <memory>
+#include <optional>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -69,6 +71,20 @@ struct step
     return result;
 }
 
+/// Who asks a service all the time, from its start to its stop.
+struct probing
+{
+    enum class expectation {
+        nobody,     ///< asks
+        no_failure, ///< every request is answered
+        no_refusal, ///< some may fail with a process that is killed, but none is refused
+    };
+    expectation expected = expectation::nobody;
+    std::size_t fresh = 1, kept = 1; ///< see prober
+};
+inline constexpr probing answers_all{.expected = probing::expectation::no_failure};
+inline constexpr probing refuses_none{.expected = probing::expectation::no_refusal};
+
 /// How a service is to be started. The defaults are a whole one.
 struct wish
 {
@@ -78,6 +94,7 @@ struct wish
     std::vector<std::string> environment{}; ///< more of it
     std::string argv0{};                    ///< empty: its absolute path
     std::string directory{};                ///< to start in; empty: its own
+    probing probed{};                       ///< on its first listener
 };
 
 /// What must be as before after an upgrade that failed.
@@ -111,6 +128,9 @@ public:
         auto const is_up = [this] { return family::instance().ended(first_) || !steps("serving").empty(); };
         BOOST_REQUIRE_MESSAGE(wait_until(is_up) && !family::instance().ended(first_), "the service did not start");
         now_ = {0, first_};
+        probed_ = how.probed;
+        if (probed_.expected != probing::expectation::nobody)
+            prober_.emplace(address(), SOCK_STREAM, probed_.fresh, probed_.kept);
     }
     service(service const&) = delete;
     service& operator=(service const&) = delete;
@@ -159,6 +179,12 @@ public:
         std::ofstream{name} << "#!/bin/bash\nHOST=" << built_.path() << '\n' << text << '\n';
         ::chmod(name.c_str(), mode);
         run_next(name);
+    }
+    /// The same program where any user may execute it.
+    void run_next_for_anybody() const
+    {
+        std::filesystem::copy_file(built_.path(), path("copy"));
+        run_next(path("copy"));
     }
     void run_next_well() const
     {
@@ -248,16 +274,61 @@ public:
     [[nodiscard]] ::pid_t first() const noexcept { return first_; }
     void signal(int number) const { ::kill(pid(), number); }
 
+    /// The child of the upgrade that runs, when it has been launched. It is told by name: a worker that the host forks
+    /// is a child of its process as well.
+    [[nodiscard]] ::pid_t child() const
+    {
+        ::pid_t found = 0;
+        auto const launched = [&] {
+            auto const all = steps("launched");
+            if (all.empty() || all.back().pid != pid())
+                return false;
+            auto const& text = all.back().text;
+            std::istringstream{text.substr(text.rfind(' ') + 1)} >> found;
+            auto const child = look_at(found);
+            return child && child->parent == pid();
+        };
+        BOOST_REQUIRE_MESSAGE(wait_until(launched), "there is no child");
+        return found;
+    }
+
     // ---- how it is
 
     [[nodiscard]] footprint look() const { return {generation(), pid(), descriptors(pid())}; }
 
+    /// The same when the upgrade before and its clients have gone: nothing changes any more, and each thread has waited
+    /// since, for one that has an end to see may not have had the processor.
+    [[nodiscard]] footprint settled()
+    {
+        auto const quiet = hold_prober();
+        auto found = look();
+        int same = 0;
+        std::set<::pid_t> waited;
+        BOOST_TEST(wait_until([&] {
+            bool all = true;
+            for (auto const& one : threads(pid())) {
+                if (one.state == 'S')
+                    waited.insert(one.pid);
+                all = all && waited.contains(one.pid);
+            }
+            auto now = look();
+            if (now.descriptors == found.descriptors && std::ranges::count(now.descriptors, "anon_inode:[pidfd]") == 0) {
+                ++same;
+            } else {
+                same = 0;
+                waited.clear();
+            }
+            found = std::move(now);
+            return same >= 8 && all;
+        }));
+        return found;
+    }
+
     /// An upgrade failed, and it shows nowhere: the same process answers, with the same descriptors, and nothing is left.
     void check_unharmed(footprint const& before)
     {
-        auto const answer = ask();
-        BOOST_TEST(answer.generation == before.generation);
-        BOOST_TEST(answer.pid == before.pid);
+        auto const quiet = hold_prober();
+        check_answers(before.generation, before.pid);
         check_descriptors(before.pid, before.descriptors);
         check_nothing_left();
         BOOST_TEST(read("pid") == std::to_string(before.pid) + "\n");
@@ -268,12 +339,32 @@ public:
     {
         BOOST_TEST(pid() != before.pid);
         check_ended_well(before.pid);
-        auto const answer = ask();
-        BOOST_TEST(answer.generation == generation());
-        BOOST_TEST(answer.pid == pid());
+        auto const quiet = hold_prober();
+        check_answers(generation(), pid());
         check_descriptors(pid(), before.descriptors);
         check_nothing_left();
         BOOST_TEST(read("pid") == std::to_string(pid()) + "\n");
+    }
+
+    /// That process answers on everything that it has said to listen on, and accepts from.
+    void check_answers(unsigned generation, ::pid_t from) const
+    {
+        std::size_t asked = 0;
+        for (auto const& one : steps("listening")) {
+            auto const space = one.text.find(' ');
+            auto const kind = one.text.substr(0, space);
+            if (one.pid != from || (kind != "tcp" && kind != "shards" && kind != "unix" && kind != "seqpacket"))
+                continue;
+            ++asked;
+            connection client{ecdysis::address{one.text.substr(space + 1)},
+                              kind == "seqpacket" ? SOCK_SEQPACKET : SOCK_STREAM};
+            auto const answer = client.ask();
+            BOOST_REQUIRE_MESSAGE(answer.has_value(),
+                                  "no answer on " << one.text << ", result " << static_cast<int>(client.state()));
+            BOOST_TEST(answer->generation == generation, one.text);
+            BOOST_TEST(answer->pid == from, one.text);
+        }
+        BOOST_TEST(asked != 0U);
     }
 
     /// No descriptor too many or too few (closing takes a moment, here and there).
@@ -301,16 +392,33 @@ public:
         BOOST_TEST(std::filesystem::is_empty(temporary()));
     }
 
+    /// With status 0, as far as that can be known: a generation that drains reaps a child that ends meanwhile.
     static void check_ended_well(::pid_t pid)
     {
         std::optional<int> status;
-        BOOST_TEST(wait_until([&] { return (status = family::instance().ended(pid)).has_value(); }), "still runs");
-        BOOST_TEST(status.value_or(-1) == 0, "pid " << pid << " ended with wait status " << status.value_or(-1));
+        BOOST_TEST(wait_until([&] { return (status = family::instance().ended(pid)).has_value() || !look_at(pid); }),
+                   "pid " << pid << " still runs");
+        if (!status) // it may have become ours in between
+            status = family::instance().ended(pid);
+        BOOST_TEST(status.value_or(0) == 0, "pid " << pid << " ended with wait status " << status.value_or(0));
+    }
+
+    /// No request of its prober has failed.
+    void end_prober()
+    {
+        if (!prober_)
+            return;
+        bool const all = probed_.expected == probing::expectation::no_failure;
+        BOOST_TEST((all ? prober_->go_on() : prober_->is_answered_again()));
+        auto const counts = prober_->stop();
+        prober_.reset();
+        BOOST_TEST((all ? counts.failed() : counts.refused) == 0U, counts.text());
     }
 
     /// Stops it, and sees that it leaves nothing behind.
     void stop()
     {
+        end_prober();
         signal(SIGTERM);
         check_ended_well(pid());
         check_gone();
@@ -327,6 +435,12 @@ public:
     }
 
 private:
+    /// Where its descriptors are counted.
+    [[nodiscard]] std::unique_ptr<prober::held> hold_prober()
+    {
+        return prober_ ? std::make_unique<prober::held>(*prober_) : nullptr;
+    }
+
     void start(wish const& how)
     {
         std::vector<std::string> arguments{how.argv0.empty() ? program() : how.argv0,
@@ -382,6 +496,8 @@ private:
     ::pid_t first_ = -1;
     footprint now_;
     mutable int scripts_ = 0;
+    probing probed_;
+    std::optional<prober> prober_;
 };
 
 } // namespace restart

@@ -354,6 +354,60 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(waits_for_datagrams_end, World, worlds)
     source->close();
 }
 
+BOOST_AUTO_TEST_CASE_TEMPLATE(emptying_ends_although_datagrams_keep_coming, World, worlds)
+{
+    World world;
+    error_code ec;
+    auto socket = loopback(SOCK_DGRAM);
+    auto const client = connect_to(address_of(socket), SOCK_DGRAM);
+    auto const connections = std::make_shared<ecdysis::open_connections>();
+    auto const source = world.io.make_source(std::move(socket), connections, ec);
+    typename World::policy::datagram datagram{source};
+    source->open();
+    auto const send = [&] { BOOST_TEST_REQUIRE(::send(client.get(), "x", 1, 0) == 1); };
+    send();
+    source->end(true);
+    BOOST_TEST(connections->count() == 1U);
+    std::size_t read = 0;
+    for (auto const most = 2 * io::most_datagrams(source->fd()); read != most; ++read) {
+        send();
+        auto wait = World::wait(datagram);
+        if (get(wait) == errc::ended)
+            break;
+        char byte;
+        BOOST_TEST_REQUIRE(::recv(datagram.native_handle(), &byte, 1, 0) == 1);
+    }
+    BOOST_TEST(read <= io::most_datagrams(source->fd()));
+    BOOST_TEST(read >= 100U);
+    BOOST_TEST(connections->count() == 0U);
+    source->close();
+}
+
+// Whoever answers does so by number, outside of any call of ours.
+BOOST_AUTO_TEST_CASE_TEMPLATE(a_datagram_socket_is_open_until_nobody_has_it, World, worlds)
+{
+    World world;
+    error_code ec;
+    auto socket = loopback(SOCK_DGRAM);
+    auto const address = address_of(socket);
+    auto const client = connect_to(address, SOCK_DGRAM);
+    auto const from = address_of(client);
+    auto source = world.io.make_source(std::move(socket), nullptr, ec);
+    typename World::policy::datagram datagram{source};
+    source->open();
+    auto wait = World::wait(datagram);
+    BOOST_TEST(!ready(wait, 5ms));
+    source->close();
+    BOOST_TEST(get(wait) == errc::ended);
+    auto const number = datagram.native_handle();
+    BOOST_TEST(::sendto(number, "x", 1, 0, reinterpret_cast<::sockaddr const*>(&from), sizeof from) == 1);
+    char byte;
+    BOOST_TEST(::recv(client.get(), &byte, 1, 0) == 1);
+    source.reset();
+    datagram = {};
+    BOOST_TEST(::fcntl(number, F_GETFD) == -1);
+}
+
 BOOST_AUTO_TEST_CASE(backoff_grows_to_a_second)
 {
     io::backoff pause;

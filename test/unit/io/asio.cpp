@@ -36,6 +36,9 @@ namespace {
 
 using namespace test;
 
+constexpr auto every_type = {net::cancellation_type::terminal, net::cancellation_type::partial,
+                             net::cancellation_type::total};
+
 /// Runs `context` until `predicate()`, or too long.
 template <class F>
 bool run_until(net::io_context& context, F predicate)
@@ -229,8 +232,7 @@ BOOST_FIXTURE_TEST_CASE(completion_is_on_the_handlers_executor, fixture)
 
 BOOST_FIXTURE_TEST_CASE(wait_can_be_cancelled, fixture)
 {
-    using type_of = net::cancellation_type;
-    for (auto const type : {type_of::terminal, type_of::partial, type_of::total}) {
+    for (auto const type : every_type) {
         net::cancellation_signal signal;
         std::optional<std::pair<error_code, int>> got;
         io.async_wait<int>(init(), net::bind_cancellation_slot(signal.slot(), once{got}));
@@ -389,15 +391,19 @@ BOOST_FIXTURE_TEST_CASE(the_sockets_executor_can_be_chosen, fixture)
 BOOST_FIXTURE_TEST_CASE(accept_can_be_cancelled, fixture)
 {
     listen();
-    net::cancellation_signal signal;
-    error_code first;
     error_code second;
-    listener.async_accept(net::bind_cancellation_slot(signal.slot(), [&](error_code ec, auto) { first = ec; }));
     listener.async_accept([&](error_code ec, auto) { second = ec; });
-    context.poll();
-    std::jthread{[&] { signal.emit(net::cancellation_type::total); }};
-    BOOST_TEST(run_until(context, [&] { return first == net::error::operation_aborted; }));
-    BOOST_TEST(!second);
+    for (auto const type : every_type) {
+        net::cancellation_signal signal;
+        error_code first;
+        listener.async_accept(net::bind_cancellation_slot(signal.slot(), [&](error_code ec, auto) { first = ec; }));
+        context.restart();
+        context.poll();
+        BOOST_TEST(!first);
+        std::jthread{[&] { signal.emit(type); }};
+        BOOST_TEST(run_until(context, [&] { return first == net::error::operation_aborted; }));
+        BOOST_TEST(!second);
+    }
     listener.cancel();
     context.restart();
     context.run(); // nothing is left that waits
@@ -428,14 +434,17 @@ BOOST_FIXTURE_TEST_CASE(an_accept_before_commit_is_work_and_can_be_cancelled, fi
     error_code ec;
     source = io.make_source(listening(), connections, ec);
     listener = io::asio::tcp_listener{source};
-    net::cancellation_signal signal;
-    error_code got;
-    listener.async_accept(net::bind_cancellation_slot(signal.slot(), [&](error_code ec, auto) { got = ec; }));
-    context.poll();
-    BOOST_TEST(!context.stopped());
-    signal.emit(net::cancellation_type::terminal);
-    context.run();
-    BOOST_TEST(got == net::error::operation_aborted);
+    for (auto const type : every_type) {
+        net::cancellation_signal signal;
+        error_code got;
+        listener.async_accept(net::bind_cancellation_slot(signal.slot(), [&](error_code ec, auto) { got = ec; }));
+        context.restart();
+        context.poll();
+        BOOST_TEST(!context.stopped());
+        signal.emit(type);
+        context.run();
+        BOOST_TEST(got == net::error::operation_aborted);
+    }
 }
 
 BOOST_FIXTURE_TEST_CASE(a_coroutine_may_be_destroyed_while_it_waits, fixture)
@@ -520,13 +529,17 @@ BOOST_AUTO_TEST_CASE(datagram_waits_take_tokens_and_can_be_cancelled)
     source->open();
     io::asio::datagram datagram{source};
     auto const client = connect_to(address_of(source->fd()), SOCK_DGRAM);
-    net::cancellation_signal signal;
-    error_code got;
-    datagram.async_wait(net::bind_cancellation_slot(signal.slot(), [&](error_code ec) { got = ec; }));
-    context.poll();
-    signal.emit(net::cancellation_type::partial);
-    context.run();
-    BOOST_TEST(got == net::error::operation_aborted);
+    for (auto const type : every_type) {
+        net::cancellation_signal signal;
+        error_code got;
+        datagram.async_wait(net::bind_cancellation_slot(signal.slot(), [&](error_code ec) { got = ec; }));
+        context.restart();
+        context.poll();
+        BOOST_TEST(!got);
+        signal.emit(type);
+        context.run();
+        BOOST_TEST(got == net::error::operation_aborted);
+    }
     auto future = datagram.async_wait(net::use_future);
     check(static_cast<int>(::send(client.get(), "x", 1, 0)));
     context.restart();
