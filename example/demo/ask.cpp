@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
 // usage: ask CONTROL-SOCKET
-// Asks by connecting, and prints the one line that says how it ended; status 1 if there is none within a minute.
+// Asks by connecting, and prints the one line that says how it ended; status 0 only if that is well, within a minute.
 #include <ecdysis/address.hpp>
 #include <ecdysis/os/fd.hpp>
 
@@ -30,7 +30,7 @@ try {
     for (::ssize_t size = 0; (size = ::recv(socket.get(), buffer, sizeof buffer, 0)) > 0;)
         answer.append(buffer, static_cast<std::size_t>(size));
     std::cout << answer;
-    return answer.ends_with('\n') ? 0 : 1;
+    return answer.starts_with("ok ") && answer.ends_with('\n') ? 0 : 1;
 } catch (std::exception const& e) {
     std::cerr << "ask: " << e.what() << '\n';
     return 1;

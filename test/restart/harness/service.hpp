@@ -41,7 +41,7 @@ struct assembly
     [[nodiscard]] std::string path() const
     {
         auto const& suite = boost::unit_test::framework::master_test_suite();
-        BOOST_REQUIRE_MESSAGE(suite.argc == 2, "usage: " << suite.argv[0] << " -- DIRECTORY-OF-HOSTS");
+        BOOST_REQUIRE_MESSAGE(suite.argc >= 2, "usage: " << suite.argv[0] << " -- DIRECTORY-OF-HOSTS");
         return std::filesystem::absolute(std::string{suite.argv[1]} + "/host_" + name()).string();
     }
     [[nodiscard]] assembly with_other_transport() const
@@ -57,6 +57,20 @@ struct step
     ::pid_t pid = 0;
     std::string kind, phase, text;
 };
+
+[[nodiscard]] inline std::vector<step> read_steps(std::string const& path)
+{
+    std::vector<step> result;
+    std::ifstream file{path};
+    for (std::string line; std::getline(file, line);) {
+        std::istringstream words{line};
+        step one;
+        words >> one.generation >> one.pid >> one.kind >> one.phase >> std::ws;
+        std::getline(words, one.text);
+        result.push_back(std::move(one));
+    }
+    return result;
+}
 
 /// Who asks a service all the time, from its start to its stop.
 struct probing
@@ -181,19 +195,7 @@ public:
 
     // ---- the log
 
-    [[nodiscard]] std::vector<step> steps() const
-    {
-        std::vector<step> result;
-        std::ifstream file{path("log")};
-        for (std::string line; std::getline(file, line);) {
-            std::istringstream words{line};
-            step one;
-            words >> one.generation >> one.pid >> one.kind >> one.phase >> std::ws;
-            std::getline(words, one.text);
-            result.push_back(std::move(one));
-        }
-        return result;
-    }
+    [[nodiscard]] std::vector<step> steps() const { return read_steps(path("log")); }
     [[nodiscard]] std::vector<step> steps(std::string const& kind) const
     {
         auto result = steps();
