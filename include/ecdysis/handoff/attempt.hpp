@@ -71,8 +71,10 @@ struct attempt
     [[nodiscard]] std::string failure() const
     {
         auto const said = words.empty() ? std::string{} : ": " + words;
-        // An end of the child's own says more than what we noticed of it on the way, unless it was told to end.
-        if ((child_was_reaped && !child_was_killed && why != errc::stopped) || reason.empty())
+        // An end of the child's own says more than what we noticed of it on the way, unless it was told to end, or is that
+        // of a wrapper whose own child was refused.
+        bool const says_more = why == errc::stopped || why == errc::wrong_parent;
+        if ((child_was_reaped && !child_was_killed && !says_more) || reason.empty())
             return status.text() + said;
         return reason + said;
     }

@@ -341,6 +341,8 @@ private:
     // parent that has gone is noticed by its pidfd, so that error is not looked at here.
     void send(frame what)
     {
+        if (!link_)
+            return;
         unsent_.push_back(std::move(what));
         if (!retry_)
             send_all();
@@ -356,9 +358,9 @@ private:
                 retry_ = generation_.policies.io.at(io::after(retry_pause), [this] { send_all(); });
                 return;
             }
+            unsent_.pop_front(); // first, for who is warned may say something
             if (ec && ec != boost::system::errc::broken_pipe && ec != boost::system::errc::connection_reset)
                 generation_.warn("speak to the parent: " + ec.message());
-            unsent_.pop_front();
         }
         if (closing_)
             link_.reset();
