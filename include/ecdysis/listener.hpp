@@ -34,6 +34,9 @@ enum class on_stop {
 /// must be the parent's for [::] (errc::descriptor_mismatch).
 struct listen_options
 {
+    /// The FileDescriptorName= of a systemd socket unit: of what the manager passed, only a socket of that name is taken.
+    /// Empty: any that is of this kind and on this address.
+    std::string name{};
     int backlog = SOMAXCONN;          ///< of listen(2): at most net.core.somaxconn; negative: that
     on_stop at_stop = on_stop::end;   ///< an upgrade ends it in any case
     bool v6_only = false;             ///< IPv6 alone; otherwise [::] accepts IPv4 too

@@ -31,6 +31,9 @@ struct options
     std::vector<std::string> arguments{}; ///< of the next generation, argv[0] included; empty: ours
     std::string pid_file{};               ///< empty: none
     bool channel = false;                 ///< a datagram pair between each generation and the next
+    /// The first generation takes what systemd passed (LISTEN_FDS), sockets of socket units and what was kept in the
+    /// store: claims find it there. False: those descriptors and variables are left to the host.
+    bool socket_activation = true;
 
     std::chrono::milliseconds handoff_timeout{10'000}; ///< child: from its start until it has all
     std::chrono::milliseconds ready_timeout{60'000};   ///< parent: from launch until the child is ready

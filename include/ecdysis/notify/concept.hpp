@@ -16,19 +16,23 @@ namespace ecdysis::notify {
 struct step
 {
     enum class kind {
-        ready,        ///< the first generation serves
+        ready,        ///< this generation serves
         reloading,    ///< an upgrade begins
-        handing_over, ///< `child` is the main process from now on, and ready
+        handing_over, ///< `child` is the main process from now on; it says ready itself when it serves
         failed,       ///< the upgrade failed, this generation serves on; `status` says why
         stopping,     ///< the service stops
         status,       ///< only words: `status`
         extend,       ///< starting, reloading or stopping takes up to `extra` longer
         watchdog,     ///< this process is alive
+        store,        ///< keep a duplicate of `descriptor` under `name` for when this service is started again
+        unstore,      ///< let go of all that is kept under `name`
     };
     kind what = kind::status;
     std::string_view status{};                     ///< for people, one line; empty: none
     os::process_id child = os::process_id::none;   ///< for handing_over
     std::chrono::microseconds extra{};             ///< for extend
+    std::string_view name{};                       ///< for store and unstore
+    os::borrowed_fd descriptor{};                  ///< for store
 };
 
 /// What a policy of the axis `notify` must offer: telling the service manager what happens. Nothing waits.

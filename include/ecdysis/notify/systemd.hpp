@@ -39,10 +39,24 @@ public:
         /// Whether it is an error that NOTIFY_SOCKET is not set (errc::no_service_manager, out of ready()). False: then
         /// nothing is told to anybody, as with notify::none; for a program that also runs from a shell.
         bool required = true;
+        /// Keep every listener in the manager's file descriptor store (FileDescriptorStoreMax= in the unit): when the
+        /// whole service was killed, the one that is started again claims them from there, and answers what waited.
+        bool store = false;
+        /// Feed the manager's watchdog (WatchdogSec= in the unit) from where the upgrader runs, so that a host whose loop
+        /// stands still is found out.
+        bool watchdog = false;
     };
 
     /// The longest status that is sent, in bytes; the rest is cut. The manager drops a whole message of more than 4096.
     static constexpr std::size_t status_limit = 1024;
+
+    /// Whether the manager takes `name` for what it keeps: 1 to 255 printable characters of ASCII, and no colon
+    /// (FDNAME= in sd_notify(3); it ignores the whole message otherwise).
+    [[nodiscard]] static constexpr bool is_descriptor_name(std::string_view name) noexcept
+    {
+        return !name.empty() && name.size() <= 255 &&
+               std::ranges::all_of(name, [](char c) { return c >= ' ' && c < 127 && c != ':'; });
+    }
 
     /// A manager is required.
     systemd() noexcept : systemd{options{}} {}
@@ -77,19 +91,21 @@ public:
     /// | ------------ | ---------------------------------------------------------------------- |
     /// | ready        | `READY=1`                                                              |
     /// | reloading    | `RELOADING=1`, `MONOTONIC_USEC=` now, CLOCK_MONOTONIC in microseconds  |
-    /// | handing_over | `MAINPID=` child, `READY=1`: after it the parent is no longer listened to |
+    /// | handing_over | `MAINPID=` child: after it the parent is no longer listened to           |
     /// | failed       | `READY=1`                                                              |
     /// | stopping     | `STOPPING=1`                                                           |
     /// | status       | nothing but the status; no datagram if that is empty                   |
     /// | extend       | `EXTEND_TIMEOUT_USEC=` extra                                           |
     /// | watchdog     | `WATCHDOG=1`                                                           |
+    /// | store        | `FDSTORE=1`, `FDPOLL=0`, `FDNAME=` name, with the descriptor           |
+    /// | unstore      | `FDSTOREREMOVE=1`, `FDNAME=` name                                      |
     ///
     /// Each ends with `STATUS=` if `status` is not empty: UTF-8, at most `status_limit` bytes, never cut inside
     /// a character; a control character or line break becomes a space, what is not UTF-8 a `?` (the
     /// manager ignores a status that is not).
     ///
-    /// Errors: those of `check`; `invalid_argument` for handing_over without a child and for an extend that is not
-    /// positive; `resource_unavailable_try_again` if the manager's queue is full (no descriptor tells when there
+    /// Errors: those of `check`; `invalid_argument` for handing_over without a child, for an extend that is not
+    /// positive, for a store without a descriptor, and for a name that is none; `resource_unavailable_try_again` if the manager's queue is full (no descriptor tells when there
     /// is room: try again by a timer); what sendmsg(2) said, such as ENOENT or ECONNREFUSED without a manager there.
     void send(step const& what, error_code& ec) noexcept
     {
@@ -110,7 +126,6 @@ public:
                 return;
             }
             message.line("MAINPID=", os::number(what.child));
-            message.line("READY=1");
             break;
         case step::kind::stopping: message.line("STOPPING=1"); break;
         case step::kind::status: break;
@@ -122,11 +137,25 @@ public:
             message.line("EXTEND_TIMEOUT_USEC=", what.extra.count());
             break;
         case step::kind::watchdog: message.line("WATCHDOG=1"); break;
+        case step::kind::store:
+        case step::kind::unstore:
+            if (!is_descriptor_name(what.name) || (what.what == step::kind::store && !what.descriptor)) {
+                ec = make_error_code(boost::system::errc::invalid_argument);
+                return;
+            }
+            if (what.what == step::kind::store) {
+                message.line("FDSTORE=1");
+                message.line("FDPOLL=0"); // else a listener that was shut down elsewhere would go by itself
+            } else {
+                message.line("FDSTOREREMOVE=1");
+            }
+            message.line("FDNAME=", what.name);
+            break;
         }
         if (!what.status.empty())
             message.status(what.status);
         if (!message.text().empty())
-            transmit(message.text(), os::borrowed_fd{}, ec);
+            transmit(message.text(), what.what == step::kind::store ? what.descriptor : os::borrowed_fd{}, ec);
     }
 
     /// Asks the manager to work through all that was sent before (sd_notify_barrier in sd_notify(3)): it gets the
@@ -172,6 +201,11 @@ private:
                 append("\n");
             append(assignment);
         }
+        void line(std::string_view name, std::string_view value) noexcept
+        {
+            line(name);
+            append(value);
+        }
         void line(std::string_view name, std::int64_t value) noexcept
         {
             std::array<char, 24> digits;
@@ -200,7 +234,7 @@ private:
             size_ += more.copy(bytes_.data() + size_, bytes_.size() - size_);
         }
 
-        std::array<char, 128 + status_limit> bytes_; // 128: more than the assignments of any step
+        std::array<char, 384 + status_limit> bytes_; // 384: more than the assignments of any step
         std::size_t size_ = 0;
     };
 

@@ -266,11 +266,14 @@ BOOST_FIXTURE_TEST_CASE(each_is_one_datagram_of_exactly_these_bytes, supervised)
     BOOST_TEST(policy.supervised());
     BOOST_TEST(sent({.what = kind::ready}) == "READY=1");
     BOOST_TEST(sent({.what = kind::ready, .status = "serving"}) == "READY=1\nSTATUS=serving");
-    BOOST_TEST(sent({.what = kind::handing_over, .child = os::process_id{4711}}) == "MAINPID=4711\nREADY=1");
+    BOOST_TEST(sent({.what = kind::handing_over, .child = os::process_id{4711}}) == "MAINPID=4711");
     BOOST_TEST(sent({.what = kind::handing_over, .status = "generation 1", .child = os::process_id{4711}}) ==
-               "MAINPID=4711\nREADY=1\nSTATUS=generation 1");
+               "MAINPID=4711\nSTATUS=generation 1");
     BOOST_TEST(sent({.what = kind::failed, .status = "exit status 3"}) == "READY=1\nSTATUS=exit status 3");
     BOOST_TEST(sent({.what = kind::failed}) == "READY=1");
+    BOOST_TEST(sent({.what = kind::store, .name = "tcp 80", .descriptor = os::borrowed_fd{0}}) ==
+               "FDSTORE=1\nFDPOLL=0\nFDNAME=tcp 80");
+    BOOST_TEST(sent({.what = kind::unstore, .name = "tcp 80"}) == "FDSTOREREMOVE=1\nFDNAME=tcp 80");
     BOOST_TEST(sent({.what = kind::stopping}) == "STOPPING=1");
     BOOST_TEST(sent({.what = kind::stopping, .status = "draining"}) == "STOPPING=1\nSTATUS=draining");
     BOOST_TEST(sent({.what = kind::status, .status = "12 connections"}) == "STATUS=12 connections");
@@ -307,6 +310,12 @@ BOOST_FIXTURE_TEST_CASE(what_makes_no_sense_is_refused_and_not_sent, supervised)
     BOOST_TEST(send({.what = kind::handing_over, .child = os::process_id{0}}) == sys::invalid_argument);
     BOOST_TEST(send({.what = kind::extend}) == sys::invalid_argument);
     BOOST_TEST(send({.what = kind::extend, .extra = -1us}) == sys::invalid_argument);
+    os::borrowed_fd const input{0};
+    for (std::string const name : {"", "a:b", "a\nb", "\x7f", "\xc3\xa4"})
+        BOOST_TEST(send({.what = kind::store, .name = name, .descriptor = input}) == sys::invalid_argument, name);
+    BOOST_TEST(send({.what = kind::store, .name = std::string(256, 'x'), .descriptor = input}) == sys::invalid_argument);
+    BOOST_TEST(send({.what = kind::store, .name = "tcp"}) == sys::invalid_argument);
+    BOOST_TEST(send({.what = kind::unstore}) == sys::invalid_argument);
     BOOST_TEST(peer.idle());
 }
 
@@ -318,7 +327,7 @@ BOOST_FIXTURE_TEST_CASE(the_largest_numbers_and_the_longest_status_fit, supervis
                            std::string(notify::systemd::status_limit, 'x'));
     auto const child = os::process_id{2147483647};
     BOOST_TEST(sent({.what = kind::handing_over, .status = words, .child = child}) ==
-               "MAINPID=2147483647\nREADY=1\nSTATUS=" + std::string(notify::systemd::status_limit, 'x'));
+               "MAINPID=2147483647\nSTATUS=" + std::string(notify::systemd::status_limit, 'x'));
 }
 
 BOOST_AUTO_TEST_SUITE_END()
