@@ -418,6 +418,9 @@ private:
             child_side_->watch(ec);
         if (ec)
             throw error{ec, "watch the parent"};
+        if (!child_side_)
+            for (auto& sentence : policies.notify.advice())
+                warn(std::move(sentence));
     }
 
     void first_ready()

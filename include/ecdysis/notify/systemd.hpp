@@ -4,6 +4,7 @@
 
 #include <ecdysis/notify/concept.hpp>
 #include <ecdysis/os/call.hpp>
+#include <ecdysis/systemd/unit_check.hpp>
 
 #include <fcntl.h>
 #include <sys/socket.h>
@@ -18,15 +19,17 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <string>
 #include <string_view>
 #include <system_error>
+#include <vector>
 
 namespace ecdysis::notify {
 
 /// Tells systemd what happens, in the protocol of sd_notify(3), without libsystemd. For units of
 /// `Type=notify` and `Type=notify-reload`; the default `NotifyAccess=main` is enough.
 ///
-/// Exception safety: nothing here throws or allocates.
+/// Exception safety: nothing here throws or allocates, but for `advice`.
 /// Thread safety: all calls but the constructors and the assignment may be made from several threads at
 /// once. Construct before starting threads: the constructors read the environment.
 /// Lifetimes: one that was moved from may only be destroyed or assigned to.
@@ -63,7 +66,7 @@ public:
 
     /// Copies NOTIFY_SOCKET and the watchdog's variables, leaves them in the environment (the child needs
     /// them), and opens one datagram socket, close-on-exec and non-blocking. What goes wrong, `check` says.
-    explicit systemd(options chosen) noexcept : watchdog_{read_watchdog()}
+    explicit systemd(options chosen) noexcept : chosen_{chosen}, watchdog_{read_watchdog()}
     {
         // Not secure_getenv(): it hides the variable from a service whose program has file capabilities.
         char const* const variable = std::getenv("NOTIFY_SOCKET");
@@ -187,6 +190,14 @@ public:
     /// at half of it. Zero: it does not wait for any. From WATCHDOG_USEC, unless WATCHDOG_PID
     /// names another process; so a child hears of it only if WATCHDOG_PID is kept out of its environment.
     [[nodiscard]] std::chrono::microseconds watchdog_interval() const noexcept { return watchdog_; }
+
+    /// What in the unit's settings cannot work with what was chosen, from the environment and the unit's own files
+    /// (systemd/unit_check.hpp). Nothing in a process that systemd did not execute itself, or about what is not known.
+    [[nodiscard]] std::vector<std::string> advice() const
+    {
+        return ecdysis::systemd::advice(ecdysis::systemd::find_unit_facts(watchdog_.count() > 0),
+                                        {.store = chosen_.store, .watchdog = chosen_.watchdog});
+    }
 
 private:
     /// The assignments of one message.
@@ -338,6 +349,7 @@ private:
         return std::chrono::microseconds{positive(interval)};
     }
 
+    options chosen_;
     ::sockaddr_un address_{};
     socklen_t address_size_ = 0; ///< 0: no manager
     error_code error_;
