@@ -195,7 +195,7 @@ public:
     /// (systemd/unit_check.hpp). Nothing in a process that systemd did not execute itself, or about what is not known.
     [[nodiscard]] std::vector<std::string> advice() const
     {
-        return ecdysis::systemd::advice(ecdysis::systemd::find_unit_facts(watchdog_.count() > 0),
+        return ecdysis::systemd::advice(ecdysis::systemd::find_unit_facts(),
                                         {.store = chosen_.store, .watchdog = chosen_.watchdog});
     }
 

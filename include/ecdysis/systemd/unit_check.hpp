@@ -19,7 +19,7 @@ struct unit_facts
     bool executed = false;      ///< systemd itself executed this process; nothing else counts where it did not
     bool notify_socket = false; ///< NOTIFY_SOCKET is set
     bool keeps = false;         ///< FDSTORE is (systemd 254): the manager would keep descriptors
-    bool waits = false;         ///< the manager waits for this process's WATCHDOG=1
+    bool waits = false;         ///< WATCHDOG_USEC is: the manager waits for WATCHDOG=1
     std::string unit{};         ///< its name, where that is known
     std::optional<unit_settings> settings{}; ///< where its files were found
 };
@@ -85,7 +85,7 @@ struct unit_needs
 /// files. No other process is asked or started, and at most a few hundred small files are read.
 ///
 /// Exception safety: throws std::bad_alloc only; what cannot be read is not known.
-[[nodiscard]] inline unit_facts find_unit_facts(bool manager_waits)
+[[nodiscard]] inline unit_facts find_unit_facts()
 {
     auto const is_set = [](char const* name) {
         char const* const value = std::getenv(name);
@@ -97,7 +97,7 @@ struct unit_needs
         return result;
     result.notify_socket = is_set("NOTIFY_SOCKET");
     result.keeps = is_set("FDSTORE");
-    result.waits = manager_waits;
+    result.waits = is_set("WATCHDOG_USEC");
     error_code ec;
     result.unit = unit_of(read_file("/proc/self/cgroup", 64 * 1024, ec));
     if (!result.unit.empty())

@@ -63,6 +63,7 @@ public:
 
     [[nodiscard]] static real_manager& manager() { return real_manager::instance(); }
     [[nodiscard]] bool reloads_by(reload_by how) const noexcept { return reload_by_ == how; }
+    [[nodiscard]] std::string const& name() const noexcept { return name_; }
     [[nodiscard]] std::string path(std::string const& file) const { return directory_ + "/" + file; }
     [[nodiscard]] std::string read(std::string const& file) const
     {

@@ -135,7 +135,7 @@ BOOST_AUTO_TEST_CASE(watchdogs)
 BOOST_AUTO_TEST_CASE(facts_of_a_process_that_systemd_did_not_execute)
 {
     variable const pid{"SYSTEMD_EXEC_PID", std::to_string(::getppid())}, socket{"NOTIFY_SOCKET", "/nowhere"};
-    auto const facts = systemd::find_unit_facts(true);
+    auto const facts = systemd::find_unit_facts();
     BOOST_TEST(!facts.executed);
     BOOST_TEST(advice(facts, {.store = true}).empty());
 }
@@ -145,15 +145,15 @@ BOOST_AUTO_TEST_CASE(facts_of_the_environment)
     variable const pid{"SYSTEMD_EXEC_PID", std::to_string(::getpid())};
     for (bool const set : {false, true}) {
         auto const value = set ? std::optional<std::string>{"7"} : std::nullopt;
-        variable const socket{"NOTIFY_SOCKET", value}, store{"FDSTORE", value};
-        auto const facts = systemd::find_unit_facts(set);
+        variable const socket{"NOTIFY_SOCKET", value}, store{"FDSTORE", value}, watchdog{"WATCHDOG_USEC", value};
+        auto const facts = systemd::find_unit_facts();
         BOOST_TEST(facts.executed);
         BOOST_TEST(facts.notify_socket == set);
         BOOST_TEST(facts.keeps == set);
         BOOST_TEST(facts.waits == set);
     }
     variable const empty{"NOTIFY_SOCKET", ""};
-    BOOST_TEST(!systemd::find_unit_facts(false).notify_socket);
+    BOOST_TEST(!systemd::find_unit_facts().notify_socket);
 }
 
 // From this process's own control group to the unit's file, where that group is a service's.
@@ -165,7 +165,7 @@ BOOST_AUTO_TEST_CASE(facts_of_the_files)
     if (!unit.empty())
         place.write(unit, "[Service]\nKillMode=mixed\n");
     variable const pid{"SYSTEMD_EXEC_PID", std::to_string(::getpid())}, path{"SYSTEMD_UNIT_PATH", place.path()};
-    auto const facts = systemd::find_unit_facts(false);
+    auto const facts = systemd::find_unit_facts();
     BOOST_TEST(facts.unit == unit);
     BOOST_TEST(facts.settings.has_value() == !unit.empty());
     if (facts.settings)
