@@ -43,12 +43,14 @@ struct step
 /// | `n.send(step, ec)`   | void     | one message; `resource_unavailable_try_again` if the manager's queue is full |
 /// | `n.barrier(ec)`      | owned_fd | readable once the manager has worked through all sent so far; empty: nothing to wait for |
 /// | `n.supervised()`     | bool     | a manager watches this process: a child must not go on as heir            |
+/// | `n.stores()`         | bool     | the manager is to keep descriptors for when this service is started again |
 template <class T>
 concept Policy = requires(T& n, T const& c, step const& s, error_code& ec) {
     { c.check(ec) } -> std::same_as<void>;
     { n.send(s, ec) } -> std::same_as<void>;
     { n.barrier(ec) } -> std::same_as<os::owned_fd>;
     { c.supervised() } noexcept -> std::same_as<bool>;
+    { c.stores() } noexcept -> std::same_as<bool>;
 };
 
 } // namespace ecdysis::notify

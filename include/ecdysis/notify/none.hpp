@@ -28,6 +28,9 @@ struct none
 
     /// Always false.
     [[nodiscard]] static constexpr bool supervised() noexcept { return false; }
+
+    /// Always false.
+    [[nodiscard]] static constexpr bool stores() noexcept { return false; }
 };
 
 static_assert(Policy<none>, "notify::none must offer all that notify/concept.hpp asks for");

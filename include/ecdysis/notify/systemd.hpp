@@ -39,8 +39,9 @@ public:
         /// Whether it is an error that NOTIFY_SOCKET is not set (errc::no_service_manager, out of ready()). False: then
         /// nothing is told to anybody, as with notify::none; for a program that also runs from a shell.
         bool required = true;
-        /// Keep every listener in the manager's file descriptor store (FileDescriptorStoreMax= in the unit): when the
-        /// whole service was killed, the one that is started again claims them from there, and answers what waited.
+        /// Keep every listener, datagram socket and what upgrader::keep() is given in the manager's file descriptor store
+        /// (FileDescriptorStoreMax= in the unit): when the whole service was killed, the one that is started again claims
+        /// them from there, and answers what waited. What came from a socket unit is not kept: the manager has it.
         bool store = false;
         /// Feed the manager's watchdog (WatchdogSec= in the unit) from where the upgrader runs, so that a host whose loop
         /// stands still is found out.
@@ -63,7 +64,7 @@ public:
 
     /// Copies NOTIFY_SOCKET and the watchdog's variables, leaves them in the environment (the child needs
     /// them), and opens one datagram socket, close-on-exec and non-blocking. What goes wrong, `check` says.
-    explicit systemd(options chosen) noexcept : watchdog_{read_watchdog()}
+    explicit systemd(options chosen) noexcept : store_{chosen.store}, watchdog_{read_watchdog()}
     {
         // Not secure_getenv(): it hides the variable from a service whose program has file capabilities.
         char const* const variable = std::getenv("NOTIFY_SOCKET");
@@ -182,6 +183,9 @@ public:
 
     /// Whether NOTIFY_SOCKET was set to an address that can be used; also if the socket could not be opened.
     [[nodiscard]] bool supervised() const noexcept { return address_size_ != 0; }
+
+    /// Whether descriptors are to be kept in the store: it was chosen, and there is a manager.
+    [[nodiscard]] bool stores() const noexcept { return store_ && supervised(); }
 
     /// Within which time the manager wants to hear each `watchdog` step (sd_watchdog_enabled(3)): send one
     /// at half of it. Zero: it does not wait for any. From WATCHDOG_USEC, unless WATCHDOG_PID
@@ -342,6 +346,7 @@ private:
     socklen_t address_size_ = 0; ///< 0: no manager
     error_code error_;
     os::owned_fd socket_;
+    bool store_;
     std::chrono::microseconds watchdog_;
 };
 
