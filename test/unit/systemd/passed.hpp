@@ -43,7 +43,7 @@ public:
     /// As exec leaves it: not close-on-exec.
     void add(ecdysis::os::owned_fd fd, std::string const& name = {})
     {
-        fd = away(std::move(fd)); // of the numbers that are passed
+        fd = away(std::move(fd));
         BOOST_REQUIRE(::dup2(fd.get(), ecdysis::systemd::activation::first + count_) >= 0);
         if (!name.empty())
             names_ += (count_ == 0 ? "" : ":") + name;
@@ -55,7 +55,13 @@ public:
     void skip() { ++count_; }
     static void set(char const* name, std::string const& value) { ::setenv(name, value.c_str(), 1); }
 
-    [[nodiscard]] static ecdysis::os::owned_fd away(ecdysis::os::owned_fd fd) { return ecdysis::os::owned_fd{::fcntl(fd.get(), F_DUPFD_CLOEXEC, 50)}; }
+    /// Moves it out of the way of the numbers that are passed.
+    [[nodiscard]] static ecdysis::os::owned_fd away(ecdysis::os::owned_fd fd)
+    {
+        ecdysis::os::owned_fd result{::fcntl(fd.get(), F_DUPFD_CLOEXEC, 50)};
+        fd.reset(); // now, and not only when the caller's whole expression ends
+        return result;
+    }
 
 private:
     static constexpr int room = 12;
