@@ -46,6 +46,7 @@ struct step
 /// | `n.barrier(ec)`      | owned_fd | readable once the manager has worked through all sent so far; empty: nothing to wait for |
 /// | `n.supervised()`     | bool     | a manager watches this process: a child must not go on as heir            |
 /// | `n.advice()`         | vector of string | why the manager's settings cannot work, a sentence each; the first generation asks once, before ready, and warns; throws std::bad_alloc only |
+/// | `n.stores()`         | bool     | the manager is to keep descriptors for when this service is started again |
 template <class T>
 concept Policy = requires(T& n, T const& c, step const& s, error_code& ec) {
     { c.check(ec) } -> std::same_as<void>;
@@ -53,6 +54,7 @@ concept Policy = requires(T& n, T const& c, step const& s, error_code& ec) {
     { n.barrier(ec) } -> std::same_as<os::owned_fd>;
     { c.supervised() } noexcept -> std::same_as<bool>;
     { c.advice() } -> std::same_as<std::vector<std::string>>;
+    { c.stores() } noexcept -> std::same_as<bool>;
 };
 
 } // namespace ecdysis::notify

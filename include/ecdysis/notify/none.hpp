@@ -43,6 +43,9 @@ struct none
                              "Type=notify-reload (systemd 253) or Type=notify in the unit");
         return result;
     }
+
+    /// Always false.
+    [[nodiscard]] static constexpr bool stores() noexcept { return false; }
 };
 
 static_assert(Policy<none>, "notify::none must offer all that notify/concept.hpp asks for");

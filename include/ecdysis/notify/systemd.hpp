@@ -42,8 +42,9 @@ public:
         /// Whether it is an error that NOTIFY_SOCKET is not set (errc::no_service_manager, out of ready()). False: then
         /// nothing is told to anybody, as with notify::none; for a program that also runs from a shell.
         bool required = true;
-        /// Keep every listener in the manager's file descriptor store (FileDescriptorStoreMax= in the unit): when the
-        /// whole service was killed, the one that is started again claims them from there, and answers what waited.
+        /// Keep every listener, datagram socket and what upgrader::keep() is given in the manager's file descriptor store
+        /// (FileDescriptorStoreMax= in the unit): when the whole service was killed, the one that is started again claims
+        /// them from there, and answers what waited. What came from a socket unit is not kept: the manager has it.
         bool store = false;
         /// Feed the manager's watchdog (WatchdogSec= in the unit) from where the upgrader runs, so that a host whose loop
         /// stands still is found out.
@@ -185,6 +186,9 @@ public:
 
     /// Whether NOTIFY_SOCKET was set to an address that can be used; also if the socket could not be opened.
     [[nodiscard]] bool supervised() const noexcept { return address_size_ != 0; }
+
+    /// Whether descriptors are to be kept in the store: it was chosen, and there is a manager.
+    [[nodiscard]] bool stores() const noexcept { return chosen_.store && supervised(); }
 
     /// Within which time the manager wants to hear each `watchdog` step (sd_watchdog_enabled(3)): send one
     /// at half of it. Zero: it does not wait for any. From WATCHDOG_USEC, unless WATCHDOG_PID
