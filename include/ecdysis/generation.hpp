@@ -11,6 +11,7 @@
 #include <ecdysis/handoff/parent_side.hpp>
 #include <ecdysis/inventory.hpp>
 #include <ecdysis/launch/program.hpp>
+#include <ecdysis/notify/supervision.hpp>
 #include <ecdysis/offer.hpp>
 #include <ecdysis/only_upgrader.hpp>
 #include <ecdysis/options.hpp>
@@ -88,6 +89,7 @@ public:
         files_->on_withdrawal(nullptr);
         parent_side_.reset();
         child_side_.reset();
+        supervision_.end();
         alive_.reset();
         error_code const gone{ECANCELED, boost::system::system_category()}; // Asio's operation_aborted
         ready_.set(gone);
@@ -197,6 +199,7 @@ public:
         if (child_side_ && !serving_ && child_side_->may_accept() && !exit_.known()) {
             serving_ = true;
             began_serving_ = io::clock::now();
+            supervision_.takes_over(number());
             tell(events::serving{}); // before the parent can say that it is so
             child_side_->serves();
         }
@@ -209,6 +212,7 @@ public:
             return drained_;
         draining_ = true;
         announce_draining();
+        supervision_.drains([this] { return connections_->count(); }, deadline);
         auto& io = policies.io;
         connections_->watch([this] { post([this] { check_drained(); }); });
         drain_deadline_ = io.at(ecdysis::io::after(deadline), [this] { finish_drain(); });
@@ -279,12 +283,11 @@ public:
     }
     void warn(std::string what) { tell(events::warning{std::move(what)}); }
 
-    void notify_manager(notify::step const& what)
+    [[nodiscard]] notify::supervision<Io, Notify>& supervision() noexcept { return supervision_; }
+    /// The service manager is our parent process.
+    [[nodiscard]] bool is_managers_child() const noexcept
     {
-        error_code ec;
-        policies.notify.send(what, ec);
-        if (ec)
-            warn("tell the service manager: " + ec.message());
+        return child_side_ ? child_side_->is_sibling() : policies.notify.started_us();
     }
 
     [[nodiscard]] handoff::bequest bequeath(os::owned_fd& channel)
@@ -317,7 +320,7 @@ public:
     void undo_state()
     {
         states_.undo();
-        store_new(); // what was opened meanwhile, which the child would not have known of
+        post([this] { store_new(); }); // of what was opened meanwhile the child would not have known
     }
 
     void take_pid_file_back()
@@ -370,7 +373,7 @@ public:
         tell(events::stopping{why});
         // The manager listens to the child that it was told of.
         if (why.why == exit::kind::stopped && is_last() && !parent_side_->has_committed_child())
-            notify_manager({.what = notify::step::kind::stopping, .status = "stopping"});
+            supervision_.stops();
         inventory_.end_for_stop(paths_to_unlink());
         drop_unread_state(handover::late);
         ready_.set(errc::stopped);
@@ -398,6 +401,8 @@ public:
         passed_.close_unclaimed(tell_unclaimed);
         drop_unread_state(handover::early);
         accepting_ = true;
+        if (child_side_)
+            supervision_.begins();
         inventory_.open([this](std::string what) { warn(std::move(what)); });
         unstore_all_but_ours(stored);
         store_new();
@@ -442,6 +447,8 @@ private:
         parent_channel_ = take(handoff::descriptor_kind::channel, "channel").fd;
         if (auto* const from = inheritance())
             states_.inherit(*from);
+        if (!child_side_)
+            supervision_.starts(options_);
         error_code ec;
         signals_.install(
             policies.io, options_, child_side_ ? child_side_->blocked() : std::vector<int>{},
@@ -461,7 +468,7 @@ private:
     {
         if (pid_file_)
             pid_file_.write();
-        notify_manager({.what = notify::step::kind::ready, .status = "generation 0 serving"});
+        supervision_.serves();
         serving_ = true;
         began_serving_ = io::clock::now();
         take_over();
@@ -517,7 +524,7 @@ private:
     {
         auto const name = systemd::stored_name(what);
         if (name.size() <= systemd::max_stored_name)
-            notify_manager({.what = notify::step::kind::store, .name = name, .descriptor = fd});
+            supervision_.say({.what = notify::step::kind::store, .name = name, .descriptor = fd});
         else
             warn("keep " + what.name + " in the service manager's store: its name there, " + name + ", is longer than " +
                  std::to_string(systemd::max_stored_name) + " bytes; it is not kept");
@@ -526,7 +533,7 @@ private:
     void unstore(std::string const& name)
     {
         if (name.size() <= systemd::max_stored_name) // else it was not stored
-            notify_manager({.what = notify::step::kind::unstore, .name = name});
+            supervision_.say({.what = notify::step::kind::unstore, .name = name});
     }
 
     /// From any thread. The host's own end is no withdrawal: then nobody runs what is posted.
@@ -606,6 +613,7 @@ private:
         drain_deadline_ = {};
         close_idle_ = {};
         signal_delay_ = {};
+        supervision_.close();
         signals_.close();
         inventory_.close(paths_to_unlink());
         control_.close(paths_to_unlink());
@@ -760,6 +768,7 @@ private:
     outcome<exit> exit_;
     outcome<std::size_t> drained_;
 
+    notify::supervision<Io, Notify> supervision_{policies.io, policies.notify, [this](std::string what) { warn(std::move(what)); }};
     signal_triggers<Io> signals_;
     handle signal_delay_;
     handle drain_deadline_;

@@ -155,7 +155,8 @@ public:
         std::vector<int> numbers;
         for (auto const& one : offer_.inherited)
             numbers.push_back(one.get());
-        child_.start(built, std::string{Transport::name} + " " + std::to_string(claimed_pid) + " " + offer_.text, numbers,
+        auto const claimed = std::to_string(claimed_pid);
+        child_.start(built, std::string{Transport::name} + " " + claimed + " " + claimed + " " + offer_.text, numbers,
                      std::move(arguments));
         offer_.theirs.clear();
         offer_.inherited.clear();
@@ -349,7 +350,8 @@ int main(int argc, char** argv)
     if (char const* const mode = std::getenv("FALSE_CHILD")) {
         std::string const variable = std::getenv("ECDYSIS_HANDOFF");
         auto const space = variable.find(' ');
-        auto const text = variable.substr(variable.find(' ', space + 1) + 1);
+        auto const parent_ends = variable.find(' ', space + 1);
+        auto const text = variable.substr(variable.find(' ', parent_ends + 1) + 1);
         int status = 0;
         with_transport(variable.substr(0, space), [&](auto transport) { status = false_child(transport, mode, text); });
         return status;
@@ -365,7 +367,8 @@ RESTART_TEST(a_variable_that_lies)
     int pair[2];
     BOOST_REQUIRE(::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) == 0);
     owned_fd const one{pair[0]}, other{pair[1]};
-    auto const mine = built.transport + " " + std::to_string(::getpid()) + " ";
+    auto const me = std::to_string(::getpid());
+    auto const mine = built.transport + " " + me + " " + me + " ";
     bool const is_pair = built.transport == "socketpair";
     std::string const unreadable = "ECDYSIS_HANDOFF cannot be read";
     std::string const stale = "ECDYSIS_HANDOFF does not belong to this process; remove it from the environment";
@@ -374,8 +377,9 @@ RESTART_TEST(a_variable_that_lies)
              {"\xff\xfe garbage", "take over by " + built.transport + " from a parent that hands over by \xff\xfe"},
              {built.transport, unreadable},
              {built.transport + " ", unreadable},
-             {built.transport + " x 3 0:5", unreadable},
-             {built.transport + " 4294967296 3 0:5", unreadable},
+             {built.transport + " x " + me + " 3 0:5", unreadable},
+             {built.transport + " " + me + " x 3 0:5", unreadable},
+             {built.transport + " 4294967296 " + me + " 3 0:5", unreadable},
              {mine, unreadable},
              {mine + "x", unreadable},
              {mine + "-3 -1 0:0 0:0", unreadable},

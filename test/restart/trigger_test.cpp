@@ -580,7 +580,7 @@ RESTART_TEST_AS_ROOT(the_service_s_own_user_and_root_may_ask)
     service::check_ended_well(first);
     BOOST_TEST(one.ask().pid == one.pid());
     if (built.has_manager()) {
-        BOOST_TEST(one.manager().heard("READY=1", first));
+        BOOST_TEST(one.manager().heard("READY=1", one.pid()));
         BOOST_TEST(one.manager().heard("MAINPID=" + std::to_string(one.pid()), first));
     }
     for (auto const& each : one.steps("warning")) // by the children that failed
@@ -604,8 +604,8 @@ RESTART_TEST(partial_stop)
     BOOST_TEST(why.starts_with("partially stopped by control socket, pid "), why);
     if (built.has_manager()) {
         auto const heard = one.manager().messages();
-        BOOST_TEST(heard.size() == 1U);
-        BOOST_TEST(heard.front().says("READY=1"));
+        BOOST_TEST(heard.size() == 2U);
+        BOOST_TEST(heard.back().says("READY=1"));
     }
 }
 
@@ -887,16 +887,20 @@ RESTART_TEST(a_manager_hears_everything_in_order)
         senders.push_back(each.sender);
     }
     std::vector<std::string> const expected{
+        "EXTEND_TIMEOUT_USEC=60000000",
         "READY=1\nSTATUS=generation 0 serving",
-        "RELOADING=1\nMONOTONIC_USEC=TIME\nSTATUS=upgrading",
+        "EXTEND_TIMEOUT_USEC=75000000\nSTATUS=upgrading",
         "READY=1\nSTATUS=upgrade failed: exit status 3: config: no such upstream",
-        "RELOADING=1\nMONOTONIC_USEC=TIME\nSTATUS=upgrading",
-        "MAINPID=" + std::to_string(child) + "\nREADY=1\nSTATUS=generation 1 serving",
+        "EXTEND_TIMEOUT_USEC=75000000\nSTATUS=upgrading",
+        "MAINPID=" + std::to_string(child),
         "BARRIER=1",
+        "RELOADING=1\nMONOTONIC_USEC=TIME",
+        "READY=1\nSTATUS=generation 1 serving",
         "STOPPING=1\nSTATUS=stopping",
+        "EXTEND_TIMEOUT_USEC=25000000",
     };
     BOOST_TEST(heard == expected, boost::test_tools::per_element());
-    std::vector<::pid_t> const from{parent, parent, parent, parent, parent, parent, child};
+    std::vector<::pid_t> const from{parent, parent, parent, parent, parent, parent, parent, child, child, child, child};
     BOOST_TEST(senders == from, boost::test_tools::per_element());
 }
 

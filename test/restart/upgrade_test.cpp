@@ -57,8 +57,9 @@ RESTART_TEST(upgrade)
     one.check_succeeded(before);
     if (built.has_manager()) {
         BOOST_TEST(one.manager().heard("READY=1", before.pid));
-        BOOST_TEST(one.manager().heard("RELOADING=1", before.pid));
+        BOOST_TEST(one.manager().heard("STATUS=upgrading", before.pid));
         BOOST_TEST(one.manager().heard("MAINPID=" + std::to_string(one.pid()), before.pid));
+        BOOST_TEST(one.manager().heard("STATUS=generation 1 serving", one.pid()));
     }
     one.stop();
     if (built.has_manager())

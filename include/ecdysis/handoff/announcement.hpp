@@ -6,17 +6,20 @@
 #include <ecdysis/handoff/link.hpp>
 #include <ecdysis/io/concept.hpp>
 #include <ecdysis/notify/concept.hpp>
+#include <ecdysis/notify/queue.hpp>
 #include <ecdysis/os/fd.hpp>
 #include <ecdysis/os/process.hpp>
 
 #include <functional>
-#include <string>
+#include <memory>
 #include <utility>
 
 namespace ecdysis::handoff {
 
 /// Tells the service manager that the child is the main process from now on, and waits until the manager has worked
 /// through that. With the lock of the io policy held; its end cancels it.
+///
+/// Ready is the child's own to say, when it serves: with the new main process it would end a reload too soon.
 template <class Io, class Notify>
 class announcement
 {
@@ -25,33 +28,35 @@ public:
     /// may be this object's end.
     using done = std::function<void(error_code told, error_code heard)>;
 
-    announcement(Io& io, Notify& notify, os::process_id child, std::string status, done f)
-        : io_{io}, notify_{notify}, child_{child}, status_{std::move(status)}, done_{std::move(f)}
+    announcement(Io& io, Notify& notify, notify::queue<Io, Notify>& queue, os::process_id child, done f)
+        : io_{io}, notify_{notify}, queue_{queue}, child_{child}, done_{std::move(f)}
     {}
     announcement(announcement const&) = delete;
     announcement& operator=(announcement const&) = delete;
+    ~announcement()
+    {
+        if (queued_ && !was_told_)
+            queue_.cancel(queued_);
+    }
 
     /// Calls `done` once, here or later.
-    void start() { tell(); }
+    void start()
+    {
+        std::weak_ptr const alive = alive_; // it may be told at once, and with that end
+        auto const key = queue_.add({.what = notify::step::kind::handing_over, .child = child_}, [this](error_code ec) {
+            if (ec)
+                return finish(ec, {});
+            was_told_ = true;
+            await();
+        });
+        if (!alive.expired())
+            queued_ = key;
+    }
 
     /// The manager's socket has taken it.
     [[nodiscard]] bool was_told() const noexcept { return was_told_; }
 
 private:
-    void tell()
-    {
-        error_code ec;
-        notify_.send({.what = notify::step::kind::handing_over, .status = status_, .child = child_}, ec);
-        if (is_again(ec)) {
-            wait_ = io_.at(io::after(retry_pause), [this] { tell(); });
-            return;
-        }
-        if (ec)
-            return finish(ec, {});
-        was_told_ = true;
-        await();
-    }
-
     void await()
     {
         error_code ec;
@@ -75,12 +80,14 @@ private:
 
     Io& io_;
     Notify& notify_;
+    notify::queue<Io, Notify>& queue_;
     os::process_id child_;
-    std::string status_;
     done done_;
+    typename notify::queue<Io, Notify>::id queued_ = 0;
     bool was_told_ = false;
     os::owned_fd barrier_;
     typename Io::handle wait_;
+    std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };
 
 } // namespace ecdysis::handoff

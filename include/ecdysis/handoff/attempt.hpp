@@ -47,6 +47,7 @@ struct attempt
     os::owned_fd channel{};
 
     launch::process child{};
+    unsigned looks = 0; ///< at how the child ended, so far
     std::vector<os::owned_fd> theirs{}; ///< the child's side, until it was started
     std::vector<os::borrowed_fd> inherited{}; ///< what it is started with
     std::optional<handoff::link<End>> link{};

@@ -73,6 +73,8 @@ public:
 
     [[nodiscard]] unsigned number() const noexcept { return number_; }
     [[nodiscard]] os::process_id parent() const noexcept { return parent_; }
+    /// The parent started us as a child of its own parent process.
+    [[nodiscard]] bool is_sibling() const noexcept { return parent_ != our_parent_process_; }
     /// The signals that this process was started with blocked.
     [[nodiscard]] std::vector<int> blocked() const
     {
@@ -114,15 +116,10 @@ public:
 private:
     void adopt(std::string const& variable)
     {
-        // Before anything else, so that the parent cannot have been replaced by whoever gets orphans.
-        error_code ec;
-        auto const parent = os::parent_process();
-        parent_fd_ = os::open_pidfd(parent, ec);
-        if (ec)
-            throw error{ec, "watch the parent, pid " + std::to_string(os::number(parent))};
-        parent_ = parent;
+        our_parent_process_ = os::parent_process();
 
-        // "<transport> <the parent's pid> <what the transport needs>"
+        // "<transport> <the parent's pid> <our parent process, if nothing is between> <what the transport needs>"
+        error_code ec;
         std::string_view rest = variable;
         auto const transport = rest.substr(0, rest.find(' '));
         rest.remove_prefix(std::min(rest.size(), transport.size() + 1));
@@ -131,28 +128,34 @@ private:
         if (transport != transport_policy::name)
             throw error{errc::transport_mismatch, "take over by " + std::string{transport_policy::name} +
                                                       " from a parent that hands over by " + std::string{transport}};
-        auto const expected = os::take_number<std::uint32_t>(rest, ' ');
-        if (!expected)
+        auto const parent = os::take_number<std::uint32_t>(rest, ' ');
+        auto const starter = parent ? os::take_number<std::uint32_t>(rest, ' ') : std::nullopt;
+        if (!starter)
             throw error{errc::handoff_variable, "read ECDYSIS_HANDOFF=\"" + variable + "\""};
         auto end = generation_.policies.transport.adopt(rest, ec);
         if (ec)
             throw error{ec, "take over by ECDYSIS_HANDOFF=\"" + variable + "\""};
         link_.emplace(std::move(end));
-        check_parent(os::process_id{static_cast<::pid_t>(*expected)});
+        watch_parent(os::process_id{static_cast<::pid_t>(*parent)}, os::process_id{static_cast<::pid_t>(*starter)});
     }
 
     /// Before a single frame is read: a second process that inherited the handoff (a wrapper that forks) must not take
     /// from the right one what is its own, the commit least of all. It asks, so that the parent hears that it is there.
-    void check_parent(os::process_id expected)
+    ///
+    /// The pid cannot have become another's unnoticed: hello is the parent's answer to what we ask from here on.
+    void watch_parent(os::process_id parent, os::process_id starter)
     {
-        if (expected == parent_)
+        parent_ = parent;
+        error_code ec;
+        parent_fd_ = os::open_pidfd(parent, ec);
+        if (ec && ec != boost::system::errc::no_such_process)
+            throw error{ec, "watch the parent, pid " + std::to_string(os::number(parent))};
+        if (parent_fd_ && our_parent_process_ == starter)
             return;
         send(more{os::this_process()});
-        error_code ec;
-        auto const alive = os::open_pidfd(expected, ec);
-        throw error{alive ? errc::wrong_parent : errc::parent_gone,
-                    "take over from pid " + std::to_string(os::number(expected)) + "; our parent process is pid " +
-                        std::to_string(os::number(parent_))};
+        throw error{parent_fd_ ? errc::wrong_parent : errc::parent_gone,
+                    "take over from pid " + std::to_string(os::number(parent)) + "; our parent process is pid " +
+                        std::to_string(os::number(our_parent_process_))};
     }
 
     // ---- the handoff, in line
@@ -386,6 +389,7 @@ private:
     child machine_;
     std::optional<link<typename transport_policy::end>> link_;
     os::process_id parent_ = os::process_id::none;
+    os::process_id our_parent_process_ = os::process_id::none;
     os::owned_fd parent_fd_;
     unsigned number_ = 0;
     std::uint64_t blocked_ = 0;

@@ -184,7 +184,9 @@ private:
             return generation_.warn("the service manager did not confirm within " + ms(options.barrier_timeout) +
                                     "; going on");
         case action::report_serving_late: return report_serving_late();
-        case action::refuse_busy: return refuse(errc::busy, "busy");
+        case action::refuse_busy:
+            generation_.supervision().answer_reload(asking_.by);
+            return refuse(errc::busy, "busy");
         case action::refuse_not_serving: return refuse(errc::not_serving, "failed reason=\"not serving\"");
         case action::arm_ready:
             return arm(options.ready_timeout, errc::ready_timeout, "not ready within " + ms(options.ready_timeout));
@@ -205,7 +207,7 @@ private:
         attempt_->by = asking_.by;
         attempt_->who = std::move(asking_.who);
         generation_.tell(events::upgrade_requested{attempt_->by});
-        generation_.notify_manager({.what = notify::step::kind::reloading, .status = "upgrading"});
+        generation_.supervision().upgrades(attempt_->by, generation_.options());
     }
 
     void prepare()
@@ -246,8 +248,11 @@ private:
             if (!arguments.empty()) // a relative one would mean nothing there
                 arguments.front() = program_.path();
         }
+        bool const as_sibling = generation_.is_managers_child();
+        auto const starter = as_sibling ? os::parent_process() : os::this_process();
         auto const variable = "ECDYSIS_HANDOFF=" + std::string{transport_policy::name} + " " +
-                              std::to_string(os::number(os::this_process())) + " " + text;
+                              std::to_string(os::number(os::this_process())) + " " +
+                              std::to_string(os::number(starter)) + " " + text;
         launch::request const request{
             .program = program_.path(),
             .arguments = std::move(arguments),
@@ -255,6 +260,7 @@ private:
             .directory = directory,
             .inherited = attempt_->inherited,
             .blocked = generation_.options().upgrade_on,
+            .as_sibling = as_sibling,
         };
         generation_.policies.launch.start(request, [this](error_code ec, launch::process child) {
             attempt_->theirs.clear();
@@ -276,8 +282,6 @@ private:
         generation_.tell(events::launched{attempt_->child.pid, program_.path()});
         feed(occurrence::launched);
         error_code ec;
-        if (!attempt_->child.pidfd)
-            return feed(occurrence::child_ended);
         watch_child(ec);
         if (!ec)
             attempt_->frame_watch =
@@ -335,7 +339,6 @@ private:
     void announce()
     {
         generation_.tell(events::child_ready{attempt_->child.pid});
-        auto const status = "generation " + std::to_string(generation_.number() + 1) + " serving";
         auto const done = [this](error_code told, error_code heard) {
             if (told)
                 fail_with("tell the service manager of the new main process: " + told.message(), told);
@@ -344,7 +347,9 @@ private:
             feed(told ? occurrence::unannounced : occurrence::announced);
         };
         auto& policies = generation_.policies;
-        attempt_->announcement.emplace(policies.io, policies.notify, attempt_->child.pid, status, done).start();
+        attempt_->announcement
+            .emplace(policies.io, policies.notify, generation_.supervision().messages(), attempt_->child.pid, done)
+            .start();
     }
 
     void commit()
@@ -485,9 +490,19 @@ private:
         return occurrence::garbage;
     }
 
+    /// A child that is the manager's is the manager's to reap, and not at once, and how it ended is known only then.
     void child_ended()
     {
+        error_code ec;
+        attempt_->status = generation_.policies.launch.reap(attempt_->child, ec);
+        if (is_again(ec) && ++attempt_->looks != 500) {
+            attempt_->child_watch = generation_.policies.io.at(io::after(retry_pause), [this] { child_ended(); });
+            return;
+        }
         attempt_->child_watch = {};
+        if (ec && !is_again(ec))
+            generation_.warn("reap the child, pid " + std::to_string(os::number(attempt_->child.pid)) + ": " +
+                             ec.message());
         feed(occurrence::child_ended);
     }
 
@@ -506,11 +521,6 @@ private:
     void reap()
     {
         attempt_->child_watch = {};
-        error_code ec;
-        attempt_->status = generation_.policies.launch.reap(attempt_->child, ec);
-        if (ec)
-            generation_.warn("reap the child, pid " + std::to_string(os::number(attempt_->child.pid)) + ": " +
-                             ec.message());
         attempt_->child.pidfd.reset();
         attempt_->child_was_reaped = true;
     }
@@ -538,8 +548,7 @@ private:
         if (attempt_->was_committed)
             generation_.take_pid_file_back();
         if (machine_.now() == state::serving) // not when a stop came meanwhile
-            generation_.notify_manager(
-                {.what = notify::step::kind::failed, .status = "upgrade failed: " + attempt_->failure()});
+            generation_.supervision().failed(attempt_->failure());
     }
 
     // ---- words

@@ -23,13 +23,16 @@ struct request
     os::borrowed_fd directory;                  ///< the working directory
     std::span<os::borrowed_fd const> inherited; ///< become the child's 3, 4, 5 …; all other numbers are closed
     std::span<int const> blocked;               ///< the signals that start blocked; all others are unblocked and default
+    /// The new process becomes a child of our own parent process, which is the service manager: to systemd a main process
+    /// that is not its own child is one whose end it may miss, and which it does not wait for at a stop.
+    bool as_sibling = false;
 };
 
 /// A started child, not yet reaped.
 struct process
 {
     os::process_id pid = os::process_id::none;
-    os::owned_fd pidfd; ///< empty if the child was reaped by somebody else before it could be opened
+    os::owned_fd pidfd;
 };
 
 /// What a policy of the axis `launch` must offer: starting the child's program with exactly the descriptors named.
@@ -38,7 +41,7 @@ struct process
 /// | ------------------------- | ----------- | ---------------------------------------------------------------- |
 /// | `l.start(request, done)`  | void        | calls `done(ec, process)` once, inline or later; an exec that fails is an error here (ENOENT, EACCES, …), EBADF and EMFILE too |
 /// | `l.kill(process, signal, ec)` | void    | one that has ended already is no error                           |
-/// | `l.reap(process, ec)`     | exit_status | after its pidfd became readable; takes this child's status and no other's |
+/// | `l.reap(process, ec)`     | exit_status | after its pidfd became readable; takes this child's status and no other's; `resource_unavailable_try_again` until whoever is its parent has |
 template <class T>
 concept Policy = requires(T& l, request const& r, std::function<void(error_code, process)> done, process const& p, int signal, error_code& ec) {
     { l.start(r, done) } -> std::same_as<void>;

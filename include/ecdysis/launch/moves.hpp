@@ -20,8 +20,7 @@ struct move
 /// The moves after which number `first + i` is what `sources[i]` was before, for every i.
 ///
 /// A source may be any number, one of the targets too, and may occur more than once. Every target is moved to
-/// exactly once; a source that is in its place already is moved onto itself, which in posix_spawn's file actions
-/// takes FD_CLOEXEC away (POSIX.1-2024, posix_spawn_file_actions_adddup2; glibc since 2.29).
+/// exactly once; a source that is in its place already is moved onto itself, which stands for taking FD_CLOEXEC away.
 ///
 /// Only numbers from `first` to `first + sources.size()` are written to. The last of these is the scratch number
 /// that breaks cycles. It may itself be a source: no move reads it as one after it was overwritten.

@@ -21,18 +21,18 @@ struct step
         ready,        ///< this generation serves
         reloading,    ///< an upgrade begins
         handing_over, ///< `child` is the main process from now on; it says ready itself when it serves
-        failed,       ///< the upgrade failed, this generation serves on; `status` says why
+        failed,       ///< the upgrade failed, this generation serves on, as the main process; `status` says why
         stopping,     ///< the service stops
         status,       ///< only words: `status`
-        extend,       ///< starting, reloading or stopping takes up to `extra` longer
+        extend,       ///< only a time: `extra`
         watchdog,     ///< this process is alive
         store,        ///< keep a duplicate of `descriptor` under `name` for when this service is started again
         unstore,      ///< let go of all that is kept under `name`
     };
     kind what = kind::status;
     std::string_view status{};                     ///< for people, one line; empty: none
-    os::process_id child = os::process_id::none;   ///< for handing_over
-    std::chrono::microseconds extra{};             ///< for extend
+    os::process_id child = os::process_id::none;   ///< for handing_over; for failed: this process, if it had handed over
+    std::chrono::microseconds extra{};             ///< starting, reloading or stopping takes up to so much longer from now
     std::string_view name{};                       ///< for store and unstore
     os::borrowed_fd descriptor{};                  ///< for store
 };
@@ -47,6 +47,8 @@ struct step
 /// | `n.supervised()`     | bool     | a manager watches this process: a child must not go on as heir            |
 /// | `n.advice()`         | vector of string | why the manager's settings cannot work, a sentence each; the first generation asks once, before ready, and warns; throws std::bad_alloc only |
 /// | `n.stores()`         | bool     | the manager is to keep descriptors for when this service is started again |
+/// | `n.started_us()`     | bool     | the manager is this process's parent process, and should be the child's too |
+/// | `n.watchdog_interval()` | microseconds | within which each `watchdog` step is expected; zero: none is         |
 template <class T>
 concept Policy = requires(T& n, T const& c, step const& s, error_code& ec) {
     { c.check(ec) } -> std::same_as<void>;
@@ -55,6 +57,8 @@ concept Policy = requires(T& n, T const& c, step const& s, error_code& ec) {
     { c.supervised() } noexcept -> std::same_as<bool>;
     { c.advice() } -> std::same_as<std::vector<std::string>>;
     { c.stores() } noexcept -> std::same_as<bool>;
+    { c.started_us() } noexcept -> std::same_as<bool>;
+    { c.watchdog_interval() } noexcept -> std::same_as<std::chrono::microseconds>;
 };
 
 } // namespace ecdysis::notify

@@ -46,6 +46,12 @@ struct none
 
     /// Always false.
     [[nodiscard]] static constexpr bool stores() noexcept { return false; }
+
+    /// Always false.
+    [[nodiscard]] static constexpr bool started_us() noexcept { return false; }
+
+    /// Always zero.
+    [[nodiscard]] static constexpr std::chrono::microseconds watchdog_interval() noexcept { return {}; }
 };
 
 static_assert(Policy<none>, "notify::none must offer all that notify/concept.hpp asks for");

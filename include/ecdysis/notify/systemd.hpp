@@ -67,11 +67,11 @@ public:
 
     /// Copies NOTIFY_SOCKET and the watchdog's variables, leaves them in the environment (the child needs
     /// them), and opens one datagram socket, close-on-exec and non-blocking. What goes wrong, `check` says.
-    explicit systemd(options chosen) noexcept : chosen_{chosen}, watchdog_{read_watchdog()}
+    explicit systemd(options chosen) noexcept
+        : chosen_{chosen}, started_us_{ecdysis::systemd::executed_this_process()},
+          watchdog_{chosen.watchdog ? read_watchdog() : std::chrono::microseconds{}}
     {
-        // Not secure_getenv(): it hides the variable from a service whose program has file capabilities.
-        char const* const variable = std::getenv("NOTIFY_SOCKET");
-        std::string_view const where = variable != nullptr ? variable : "";
+        auto const where = variable("NOTIFY_SOCKET");
         if (!where.empty())
             set_address(where);
         else if (chosen.required)
@@ -96,15 +96,15 @@ public:
     /// | ready        | `READY=1`                                                              |
     /// | reloading    | `RELOADING=1`, `MONOTONIC_USEC=` now, CLOCK_MONOTONIC in microseconds  |
     /// | handing_over | `MAINPID=` child: after it the parent is no longer listened to           |
-    /// | failed       | `READY=1`                                                              |
+    /// | failed       | `READY=1`, with `MAINPID=` child before it if there is one             |
     /// | stopping     | `STOPPING=1`                                                           |
-    /// | status       | nothing but the status; no datagram if that is empty                   |
-    /// | extend       | `EXTEND_TIMEOUT_USEC=` extra                                           |
+    /// | status       | nothing but that; no datagram without                                  |
+    /// | extend       | nothing but that                                                       |
     /// | watchdog     | `WATCHDOG=1`                                                           |
     /// | store        | `FDSTORE=1`, `FDPOLL=0`, `FDNAME=` name, with the descriptor           |
     /// | unstore      | `FDSTOREREMOVE=1`, `FDNAME=` name                                      |
     ///
-    /// Each ends with `STATUS=` if `status` is not empty: UTF-8, at most `status_limit` bytes, never cut inside
+    /// Each says `EXTEND_TIMEOUT_USEC=` if `extra` is positive, and ends with `STATUS=` if `status` is not empty: UTF-8, at most `status_limit` bytes, never cut inside
     /// a character; a control character or line break becomes a space, what is not UTF-8 a `?` (the
     /// manager ignores a status that is not).
     ///
@@ -118,8 +118,12 @@ public:
             return;
         datagram message;
         switch (what.what) {
-        case step::kind::failed:
         case step::kind::ready: message.line("READY=1"); break;
+        case step::kind::failed:
+            if (os::number(what.child) > 0)
+                message.line("MAINPID=", os::number(what.child));
+            message.line("READY=1");
+            break;
         case step::kind::reloading:
             message.line("RELOADING=1");
             message.line("MONOTONIC_USEC=", monotonic_now().count());
@@ -138,7 +142,6 @@ public:
                 ec = make_error_code(boost::system::errc::invalid_argument);
                 return;
             }
-            message.line("EXTEND_TIMEOUT_USEC=", what.extra.count());
             break;
         case step::kind::watchdog: message.line("WATCHDOG=1"); break;
         case step::kind::store:
@@ -156,6 +159,8 @@ public:
             message.line("FDNAME=", what.name);
             break;
         }
+        if (what.extra.count() > 0)
+            message.line("EXTEND_TIMEOUT_USEC=", what.extra.count());
         if (!what.status.empty())
             message.status(what.status);
         if (!message.text().empty())
@@ -190,8 +195,11 @@ public:
     /// Whether descriptors are to be kept in the store: it was chosen, and there is a manager.
     [[nodiscard]] bool stores() const noexcept { return chosen_.store && supervised(); }
 
+    /// Whether systemd itself executed this process (SYSTEMD_EXEC_PID, systemd 248), and so is its parent process.
+    [[nodiscard]] bool started_us() const noexcept { return supervised() && started_us_; }
+
     /// Within which time the manager wants to hear each `watchdog` step (sd_watchdog_enabled(3)): send one
-    /// at half of it. Zero: it does not wait for any. From WATCHDOG_USEC, unless WATCHDOG_PID
+    /// at half of it. Zero: it does not wait for any, or the option is not set. From WATCHDOG_USEC, unless WATCHDOG_PID
     /// names another process; so a child hears of it only if WATCHDOG_PID is kept out of its environment.
     [[nodiscard]] std::chrono::microseconds watchdog_interval() const noexcept { return watchdog_; }
 
@@ -335,6 +343,13 @@ private:
                                                                      std::chrono::nanoseconds{now.tv_nsec});
     }
 
+    /// Empty where it is not set. Not secure_getenv(): that hides it from a program that has file capabilities.
+    [[nodiscard]] static std::string_view variable(char const* name) noexcept
+    {
+        char const* const value = std::getenv(name);
+        return value != nullptr ? value : "";
+    }
+
     /// The positive number that a variable holds, or 0.
     [[nodiscard]] static std::int64_t positive(std::string_view digits) noexcept
     {
@@ -346,11 +361,10 @@ private:
 
     [[nodiscard]] static std::chrono::microseconds read_watchdog() noexcept
     {
-        char const* const interval = std::getenv("WATCHDOG_USEC");
         char const* const process = std::getenv("WATCHDOG_PID");
-        if (interval == nullptr || (process != nullptr && positive(process) != os::number(os::this_process())))
+        if (process != nullptr && positive(process) != os::number(os::this_process()))
             return {};
-        return std::chrono::microseconds{positive(interval)};
+        return std::chrono::microseconds{positive(variable("WATCHDOG_USEC"))};
     }
 
     options chosen_;
@@ -358,6 +372,7 @@ private:
     socklen_t address_size_ = 0; ///< 0: no manager
     error_code error_;
     os::owned_fd socket_;
+    bool started_us_;
     std::chrono::microseconds watchdog_;
 };
 

@@ -6,9 +6,11 @@
 #include <ecdysis/os/fd.hpp>
 
 #include <signal.h>
+#include <sys/ioctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
+#include <cstdint>
 #include <string>
 
 namespace ecdysis::os {
@@ -25,7 +27,7 @@ enum class process_id : pid_t { none = -1 };
 struct exit_status
 {
     enum class kind {
-        unknown, ///< somebody else reaped it (a host that waits for all its children, or ignores SIGCHLD)
+        unknown, ///< somebody else reaped it (a host that waits for all its children or ignores SIGCHLD; systemd)
         exited,  ///< `value` is its exit status
         killed,  ///< `value` is the signal
     };
@@ -72,15 +74,46 @@ inline void send_signal(borrowed_fd pidfd, int signal, error_code& ec) noexcept
         ec.clear();
 }
 
-/// Takes the status of an ended child, and only its own. Never waits: a child that still runs
-/// gives `resource_unavailable_try_again`. ECHILD is `exit_status::kind::unknown`, not an error.
+/// What the kernel knows of a process by its pidfd (PIDFD_GET_INFO, linux/pidfd.h), in its first form.
+struct pidfd_info
+{
+    static constexpr std::uint64_t has_exit_status = 1U << 3; ///< Linux 6.15
+
+    std::uint64_t mask = 0; ///< asked for, then given
+    std::uint64_t control_group = 0;
+    std::uint32_t ids[11] = {};
+    std::int32_t exit_status = 0; ///< as of wait(2)
+};
+static_assert(sizeof(pidfd_info) == 64);
+
+/// How a process ended that somebody else reaps or has reaped. Unknown before Linux 6.15. A process that nobody has reaped
+/// yet gives `resource_unavailable_try_again`.
+[[nodiscard]] inline exit_status status_of_reaped(borrowed_fd pidfd, error_code& ec) noexcept
+{
+    pidfd_info info{.mask = pidfd_info::has_exit_status};
+    call(ec, [&] { return ::ioctl(pidfd.get(), _IOWR(0xFF, 11, pidfd_info), &info); });
+    if (ec) { // ENOTTY: before 6.13; ESRCH: it was reaped, and 6.13 and 6.14 keep nothing
+        ec.clear();
+        return {};
+    }
+    if ((info.mask & pidfd_info::has_exit_status) == 0) {
+        ec = make_error_code(boost::system::errc::resource_unavailable_try_again);
+        return {};
+    }
+    if (WIFEXITED(info.exit_status))
+        return {exit_status::kind::exited, WEXITSTATUS(info.exit_status)};
+    return {exit_status::kind::killed, WTERMSIG(info.exit_status)};
+}
+
+/// Takes the status of an ended child, and only its own. Never waits: a child that still runs gives
+/// `resource_unavailable_try_again`. Of one that is not ours to reap it is what `status_of_reaped` says.
 [[nodiscard]] inline exit_status reap(borrowed_fd pidfd, error_code& ec) noexcept
 {
     ::siginfo_t info{};
     call(ec, [&] { return ::waitid(P_PIDFD, static_cast<id_t>(pidfd.get()), &info, WEXITED | WNOHANG); });
     if (ec == boost::system::errc::no_child_process)
-        ec.clear();
-    else if (!ec && info.si_pid == 0)
+        return status_of_reaped(pidfd, ec);
+    if (!ec && info.si_pid == 0)
         ec = make_error_code(boost::system::errc::resource_unavailable_try_again);
     else if (!ec && info.si_code == CLD_EXITED)
         return {exit_status::kind::exited, info.si_status};

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: BSL-1.0
 #include <ecdysis/notify/systemd.hpp>
+#include <ecdysis/os/identity.hpp>
 
 #define BOOST_TEST_MODULE notify_systemd
 #include <boost/test/unit_test.hpp>
 
 #include <fcntl.h>
 #include <poll.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -271,8 +273,7 @@ BOOST_FIXTURE_TEST_CASE(each_is_one_datagram_of_exactly_these_bytes, supervised)
                "MAINPID=4711\nSTATUS=generation 1");
     BOOST_TEST(sent({.what = kind::failed, .status = "exit status 3"}) == "READY=1\nSTATUS=exit status 3");
     BOOST_TEST(sent({.what = kind::failed}) == "READY=1");
-    BOOST_TEST(sent({.what = kind::store, .name = "tcp 80", .descriptor = os::borrowed_fd{0}}) ==
-               "FDSTORE=1\nFDPOLL=0\nFDNAME=tcp 80");
+    BOOST_TEST(sent({.what = kind::failed, .child = os::process_id{4711}}) == "MAINPID=4711\nREADY=1");
     BOOST_TEST(sent({.what = kind::unstore, .name = "tcp 80"}) == "FDSTOREREMOVE=1\nFDNAME=tcp 80");
     BOOST_TEST(sent({.what = kind::stopping}) == "STOPPING=1");
     BOOST_TEST(sent({.what = kind::stopping, .status = "draining"}) == "STOPPING=1\nSTATUS=draining");
@@ -296,6 +297,18 @@ BOOST_FIXTURE_TEST_CASE(reloading_carries_the_time_of_now, supervised)
     BOOST_TEST(std::stoll(digits) >= before);
     BOOST_TEST(std::stoll(digits) <= after);
     BOOST_TEST(sent({.what = kind::reloading}).starts_with(start));
+}
+
+BOOST_FIXTURE_TEST_CASE(what_is_to_be_kept_travels_along, supervised)
+{
+    os::owned_fd const kept{::memfd_create("kept", MFD_CLOEXEC)};
+    BOOST_TEST(!send({.what = kind::store, .name = "tcp 80", .descriptor = kept}));
+    auto const received = peer.receive();
+    BOOST_TEST(received.text == "FDSTORE=1\nFDPOLL=0\nFDNAME=tcp 80");
+    BOOST_REQUIRE(received.descriptors.size() == 1U);
+    error_code ec;
+    BOOST_TEST((os::identity_of(os::status_of(received.descriptors[0], ec)) == os::identity_of(os::status_of(kept, ec))));
+    BOOST_TEST(peer.idle());
 }
 
 BOOST_FIXTURE_TEST_CASE(a_status_without_words_sends_nothing, supervised)
@@ -652,12 +665,30 @@ BOOST_AUTO_TEST_CASE(one_descriptor_is_held_close_on_exec_and_moves_along)
 
 BOOST_AUTO_TEST_SUITE_END()
 
+BOOST_AUTO_TEST_CASE(the_manager_started_us_if_it_says_so_of_this_process)
+{
+    variable const socket{"NOTIFY_SOCKET", "/run/none"};
+    auto const ours = std::to_string(::getpid());
+    auto const started_us = [](std::optional<std::string> const& process) {
+        variable const pid{"SYSTEMD_EXEC_PID", process};
+        return notify::systemd{}.started_us();
+    };
+    BOOST_TEST(started_us(ours));
+    for (auto const& other : {std::to_string(::getppid()), ours + "x", std::string{}})
+        BOOST_TEST(!started_us(other), other);
+    BOOST_TEST(!started_us(std::nullopt));
+    variable const nowhere{"NOTIFY_SOCKET", std::nullopt};
+    variable const pid{"SYSTEMD_EXEC_PID", ours};
+    BOOST_TEST(!(notify::systemd{{.required = false}}.started_us()));
+}
+
 BOOST_AUTO_TEST_CASE(the_watchdog_interval_is_of_this_process_or_none)
 {
     auto const interval = [](std::optional<std::string> const& time, std::optional<std::string> const& process) {
         variable const usec{"WATCHDOG_USEC", time};
         variable const pid{"WATCHDOG_PID", process};
-        return notify::systemd{{.required = false}}.watchdog_interval().count();
+        BOOST_TEST(notify::systemd{{.required = false}}.watchdog_interval().count() == 0);
+        return notify::systemd{{.required = false, .watchdog = true}}.watchdog_interval().count();
     };
     auto const ours = std::to_string(::getpid());
     BOOST_TEST(interval("30000000", ours) == 30'000'000);

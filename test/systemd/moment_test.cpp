@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 // The moments of an upgrade at which a real systemd knows less than the generations do, or they less than it.
 #define BOOST_TEST_MODULE systemd_moment
-#include "../harness.hpp"
+#include "harness.hpp"
 
 using namespace restart;
 

@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: BSL-1.0
+#ifndef ECDYSIS_NOTIFY_QUEUE_HPP
+#define ECDYSIS_NOTIFY_QUEUE_HPP
+
+#include <ecdysis/error.hpp>
+#include <ecdysis/io/concept.hpp>
+#include <ecdysis/notify/concept.hpp>
+#include <ecdysis/os/call.hpp>
+#include <ecdysis/os/fd.hpp>
+
+#include <boost/system/errc.hpp>
+
+#include <fcntl.h>
+
+#include <chrono>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <string>
+#include <utility>
+
+namespace ecdysis::notify {
+
+/// What the service manager is to be told, in order. Its socket holds few messages (net.unix.max_dgram_qlen) and it may
+/// be busy: what finds no room waits here, and is tried again by a timer. Everything with the lock of the io policy held.
+template <class Io, class Notify>
+class queue
+{
+public:
+    /// `ec`: why it could not be sent; none when the manager's socket has taken it.
+    using done = std::function<void(error_code ec)>;
+    using id = std::uint64_t;
+
+    queue(Io& io, Notify& notify) : io_{io}, notify_{notify} {}
+    queue(queue const&) = delete;
+    queue& operator=(queue const&) = delete;
+
+    /// Sends a copy of `what` when all before it has been sent, which may be now, and then calls `f`. An error that is
+    /// about this message alone does not stop the others.
+    id add(step const& what, done f)
+    {
+        if (!waiting_.empty() && is_replaced_by(waiting_.back(), what))
+            waiting_.pop_back();
+        waiting_.push_back(copy(what, std::move(f)));
+        auto const key = waiting_.back().key;
+        if (waiting_.size() == 1 && !sending_)
+            send_all();
+        return key;
+    }
+
+    /// What waits still is not sent, and its `f` not called.
+    void cancel(id key) noexcept
+    {
+        std::erase_if(waiting_, [&](message const& one) { return one.key == key; });
+    }
+
+    /// Nothing that waits is sent any more.
+    void close() noexcept
+    {
+        retry_ = {};
+        waiting_.clear();
+    }
+
+    /// The manager was told of another main process.
+    [[nodiscard]] bool handed_over() const noexcept { return handed_over_; }
+    /// This process is the main one after all.
+    void take_back() noexcept { handed_over_ = false; }
+
+private:
+    struct message
+    {
+        id key;
+        step what;
+        std::string status;
+        std::string name;
+        os::owned_fd descriptor;
+        error_code ec; ///< why there is no duplicate of the descriptor
+        done f;
+    };
+
+    [[nodiscard]] message copy(step const& what, done f)
+    {
+        message one{++last_, what, std::string{what.status}, std::string{what.name}, {}, {}, std::move(f)};
+        if (what.descriptor)
+            one.descriptor = os::owned_fd{
+                os::call(one.ec, [&] { return ::fcntl(what.descriptor.get(), F_DUPFD_CLOEXEC, 3); })};
+        return one;
+    }
+
+    /// Of words and signs of life only the last counts.
+    [[nodiscard]] static bool is_replaced_by(message const& old, step const& what) noexcept
+    {
+        return old.what.what == what.what &&
+               (what.what == step::kind::status || what.what == step::kind::watchdog || what.what == step::kind::extend);
+    }
+
+    void send_all()
+    {
+        retry_ = {};
+        sending_ = true;
+        while (!waiting_.empty()) {
+            auto& next = waiting_.front();
+            next.what.status = next.status;
+            next.what.name = next.name;
+            next.what.descriptor = next.descriptor;
+            error_code ec = next.ec;
+            if (!ec)
+                notify_.send(next.what, ec);
+            if (ec == boost::system::errc::resource_unavailable_try_again) {
+                retry_ = io_.at(io::after(pause), [this] { send_all(); });
+                break;
+            }
+            handed_over_ = handed_over_ || (!ec && next.what.what == step::kind::handing_over);
+            auto const f = std::move(next.f);
+            waiting_.pop_front(); // first, for who is told may say something
+            if (f)
+                f(ec);
+        }
+        sending_ = false;
+    }
+
+    static constexpr std::chrono::milliseconds pause{2};
+
+    Io& io_;
+    Notify& notify_;
+    std::deque<message> waiting_;
+    id last_ = 0;
+    bool sending_ = false;
+    bool handed_over_ = false;
+    typename Io::handle retry_;
+};
+
+} // namespace ecdysis::notify
+
+#endif

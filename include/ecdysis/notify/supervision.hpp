@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: BSL-1.0
+#ifndef ECDYSIS_NOTIFY_SUPERVISION_HPP
+#define ECDYSIS_NOTIFY_SUPERVISION_HPP
+
+#include <ecdysis/error.hpp>
+#include <ecdysis/exit.hpp>
+#include <ecdysis/io/concept.hpp>
+#include <ecdysis/notify/concept.hpp>
+#include <ecdysis/notify/queue.hpp>
+#include <ecdysis/options.hpp>
+#include <ecdysis/os/process.hpp>
+
+#include <algorithm>
+#include <chrono>
+#include <cstddef>
+#include <functional>
+#include <string>
+#include <utility>
+
+namespace ecdysis::notify {
+
+/// What one generation tells its service manager over its life. Everything with the lock of the io policy held.
+///
+/// Only the main process is listened to (NotifyAccess=main, the default): the first generation from its start, a child
+/// from commit, and neither after it has handed over.
+template <class Io, class Notify>
+class supervision
+{
+public:
+    using queue = notify::queue<Io, Notify>;
+    using warn = std::function<void(std::string)>;
+
+    supervision(Io& io, Notify& notify, warn w) : io_{io}, notify_{notify}, warn_{std::move(w)}, queue_{io, notify} {}
+    supervision(supervision const&) = delete;
+    supervision& operator=(supervision const&) = delete;
+
+    [[nodiscard]] queue& messages() noexcept { return queue_; }
+
+    /// Says it, as far as anybody listens; what fails is a warning.
+    void say(step const& what)
+    {
+        if (queue_.handed_over())
+            return;
+        (void)queue_.add(what, [this](error_code ec) {
+            if (ec)
+                warn_("tell the service manager: " + ec.message());
+        });
+    }
+
+    /// The first generation starts: it may take as long as a child.
+    void starts(options const& chosen) { extend(chosen.ready_timeout); }
+
+    /// The first generation serves.
+    void serves() { say_ready(0); }
+
+    /// A child has its commit: the manager was told that it is the main process.
+    void begins() { feed_watchdog(); }
+
+    /// A child serves. Whatever reload the manager waits for has been asked for by now, so this answers it: a reload signal
+    /// may have come to the parent when that was not listened to any more, or to this generation before it served.
+    void takes_over(unsigned generation)
+    {
+        say({.what = step::kind::reloading});
+        say_ready(generation);
+    }
+
+    /// An upgrade begins. One that a control socket asked for may be what `ExecReload=` waits
+    /// for, and then the manager knows that a reload is under way. Told so, version 257 would wait for its end even when
+    /// the main process has gone (seen).
+    void upgrades(trigger const& by, options const& chosen)
+    {
+        auto const longest =
+            bounded(chosen.ready_timeout) + bounded(chosen.barrier_timeout) + bounded(chosen.serving_timeout);
+        auto const what = by.from == trigger::source::control ? step::kind::status : step::kind::reloading;
+        say({.what = what, .status = "upgrading", .extra = longest});
+    }
+
+    /// A signal asks for an upgrade while one runs: the end of that one is the answer. `Type=notify-reload` waits for word
+    /// of a reload that began after its signal.
+    void answer_reload(trigger const& by)
+    {
+        if (by.from == trigger::source::signal)
+            say({.what = step::kind::reloading});
+    }
+
+    /// This generation serves on. After it has handed over only a manager with `NotifyAccess=all` hears that.
+    void failed(std::string const& why)
+    {
+        auto const status = "upgrade failed: " + why;
+        step what{.what = step::kind::failed, .status = status};
+        if (queue_.handed_over())
+            what.child = os::this_process();
+        queue_.take_back();
+        say(what);
+        feed_watchdog();
+    }
+
+    void stops()
+    {
+        stops_ = true;
+        say({.what = step::kind::stopping, .status = "stopping"});
+    }
+
+    /// Finishing open connections, until `deadline`. After an upgrade that is no news of the service.
+    void drains(std::function<std::size_t()> count, std::chrono::milliseconds deadline)
+    {
+        if (!stops_)
+            return;
+        extend(bounded(deadline) + time_to_end);
+        count_ = std::move(count);
+        deadline_ = io::after(deadline);
+        say_draining();
+    }
+
+    /// Nothing more is said by itself.
+    void close() noexcept
+    {
+        feed_ = {};
+        status_ = {};
+    }
+
+    /// Nor what waits still.
+    void end() noexcept
+    {
+        close();
+        queue_.close();
+    }
+
+private:
+    void say_ready(unsigned generation)
+    {
+        auto const status = "generation " + std::to_string(generation) + " serving";
+        say({.what = step::kind::ready, .status = status});
+        if (generation == 0)
+            feed_watchdog();
+    }
+
+    /// The manager's own timeout may be shorter than what the host has asked for (EXTEND_TIMEOUT_USEC= in sd_notify(3)).
+    void extend(std::chrono::milliseconds time)
+    {
+        if (time.count() > 0)
+            say({.what = step::kind::extend, .extra = bounded(time)});
+    }
+
+    /// "As long as it takes" is a year.
+    [[nodiscard]] static constexpr std::chrono::milliseconds bounded(std::chrono::milliseconds time) noexcept
+    {
+        return std::min<std::chrono::milliseconds>(time, std::chrono::hours{24 * 365});
+    }
+
+    void feed_watchdog()
+    {
+        auto const interval = notify_.watchdog_interval();
+        if (interval.count() == 0 || queue_.handed_over())
+            return;
+        say({.what = step::kind::watchdog});
+        feed_ = io_.at(io::clock::now() + interval / 2, [this] { feed_watchdog(); });
+    }
+
+    void say_draining()
+    {
+        auto const open = count_();
+        auto const left = std::chrono::ceil<std::chrono::seconds>(deadline_ - io::clock::now()).count();
+        if (open == 0 || left <= 0)
+            return;
+        auto const status = "draining: " + std::to_string(open) + (open == 1 ? " connection, " : " connections, ") +
+                            std::to_string(left) + " s left";
+        say({.what = step::kind::status, .status = status});
+        status_ = io_.at(io::after(std::chrono::seconds{1}), [this] { say_draining(); });
+    }
+
+    /// From the end of the drain to that of the process.
+    static constexpr std::chrono::milliseconds time_to_end{5'000};
+
+    Io& io_;
+    Notify& notify_;
+    warn warn_;
+    queue queue_;
+    bool stops_ = false;
+    std::function<std::size_t()> count_;
+    io::clock::time_point deadline_{};
+    typename Io::handle feed_;
+    typename Io::handle status_;
+};
+
+} // namespace ecdysis::notify
+
+#endif
