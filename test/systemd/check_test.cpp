@@ -59,13 +59,14 @@ struct draining
         : one{systemd_host, reload_by::control, {.settings = {std::string{"KillMode="} + kill_mode}}}
     {
         one.start();
-        check_warning(one, std::string{"With KillMode="} + kill_mode + " a stop ");
+        check_warning(one, std::string{"KillMode="} + kill_mode + ": a stop ");
         held.emplace(one.address());
         BOOST_TEST(held->ask().has_value());
         before = one.main_pid();
         upgrade(one, 1);
         now = one.main_pid();
         BOOST_TEST(one.processes().size() == 2U);
+        BOOST_TEST(warnings(one).size() == 1U); // not the new one's
     }
     [[nodiscard]] bool is_left(::pid_t pid) const
     {
@@ -213,6 +214,6 @@ CHECK_TEST(drop_in, reload_by::control)
     BOOST_TEST(unit::manager().systemctl("daemon-reload").ok());
     one.start();
     BOOST_TEST(one.show("KillMode") == "mixed");
-    check_warning(one, "With KillMode=mixed");
+    check_warning(one, "KillMode=mixed: ");
     std::filesystem::remove_all(directory);
 }

@@ -45,7 +45,7 @@ struct step
 /// | `n.send(step, ec)`   | void     | one message; `resource_unavailable_try_again` if the manager's queue is full |
 /// | `n.barrier(ec)`      | owned_fd | readable once the manager has worked through all sent so far; empty: nothing to wait for |
 /// | `n.supervised()`     | bool     | a manager watches this process: a child must not go on as heir            |
-/// | `n.advice()`         | vector of string | why the manager's settings cannot work, a sentence each; the first generation asks once, before ready, and warns; throws std::bad_alloc only |
+/// | `n.advice()`         | strings  | what in the manager's settings cannot work, a sentence each: the first generation's warnings, before ready |
 /// | `n.stores()`         | bool     | the manager is to keep descriptors for when this service is started again |
 /// | `n.started_us()`     | bool     | the manager is this process's parent process, and should be the child's too |
 /// | `n.watchdog_interval()` | microseconds | within which each `watchdog` step is expected; zero: none is         |

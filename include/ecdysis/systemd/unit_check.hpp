@@ -48,8 +48,8 @@ struct unit_needs
         auto const* const then = leaves ? "loses sight of the new one: the unit is inactive, and a stop ends nothing; "
                                  : facts.settings ? "ends the new one with it; "
                                                   : "ends the new one with it (or loses sight of it, with KillMode=process); ";
-        auto text = "NOTIFY_SOCKET is not set, so that systemd cannot be told of a new generation: it takes the end of this "
-                    "one, at an upgrade, for that of the service, and " + std::string{then};
+        auto text = "NOTIFY_SOCKET is not set, so that systemd cannot be told of a new generation: it takes the end of "
+                    "this one, at an upgrade, for that of the service, and " + std::string{then};
         if (type == "notify-reload")
             text += "Type=notify-reload in " + unit + " is ignored by systemd before 253, write Type=notify";
         else if (type == "notify")
@@ -58,26 +58,27 @@ struct unit_needs
             text += "write Type=notify-reload (systemd 253) or Type=notify in [Service] of " + unit;
         result.push_back(std::move(text));
     }
-    auto const kill_mode = "; take KillMode=" + mode + " out of " + unit + ", the default is control-group";
+    auto const warn_of_mode = [&](char const* then) {
+        result.push_back("KillMode=" + mode + ": " + then + "; take it out of " + unit + ", the default is control-group");
+    };
     if (mode == "process")
-        result.push_back("With KillMode=process a stop ends only the main process: a generation that still drains goes on, "
-                         "outside the unit" + kill_mode);
+        warn_of_mode("a stop ends only the main process, and a generation that still drains goes on, outside the unit");
     else if (mode == "none")
-        result.push_back("With KillMode=none a stop ends no generation: all go on, outside the unit" + kill_mode);
+        warn_of_mode("a stop ends no generation, and all go on, outside the unit");
     else if (mode == "mixed")
-        result.push_back("With KillMode=mixed a stop is told to the main process alone, and a generation that still drains is "
-                         "killed as soon as that has ended, whatever it is answering" + kill_mode);
+        warn_of_mode("a stop is told to the main process alone, and a generation that still drains is killed as soon as "
+                     "that has ended, whatever it is answering");
     if (needs.store && !facts.keeps && facts.settings && facts.settings->store_max == 0)
-        result.push_back("notify::systemd is to store the listeners, but " + unit + " lets systemd keep none, and they are lost "
-                         "when the service is killed; write FileDescriptorStoreMax= in [Service], at least the number of "
-                         "listeners");
+        result.push_back("notify::systemd is to store the listeners, but " + unit +
+                         " lets systemd keep none, and they are lost when the service is killed; write "
+                         "FileDescriptorStoreMax= in [Service], at least the number of listeners");
     if (needs.watchdog && !facts.waits)
-        result.push_back("notify::systemd is to feed the watchdog, but WATCHDOG_USEC is not set, so that a service which stands "
-                         "still stays; write WatchdogSec= in [Service] of " + unit);
+        result.push_back("notify::systemd is to feed the watchdog, but WATCHDOG_USEC is not set, and a service that stands "
+                         "still is not found out; write WatchdogSec= in [Service] of " + unit);
     if (!needs.watchdog && facts.waits)
-        result.push_back("systemd waits for the watchdog of " + unit + " to be fed, and notify::systemd was not told to: if the "
-                         "host does not send WATCHDOG=1 by itself, the service is killed for its silence; choose "
-                         "{.watchdog = true}, or take WatchdogSec= out");
+        result.push_back("systemd waits for the watchdog of " + unit +
+                         " to be fed, and notify::systemd was not told to: if the host does not send WATCHDOG=1 by itself, "
+                         "the service is killed for its silence; choose {.watchdog = true}, or take WatchdogSec= out");
     return result;
 }
 

@@ -100,7 +100,7 @@ BOOST_AUTO_TEST_CASE(no_socket_and_another_kill_mode)
         auto const both = advice(one, {});
         BOOST_TEST_REQUIRE(both.size() == 2U);
         has(both[0], "loses sight of the new one: the unit is inactive, and a stop ends nothing; ");
-        has(both[1], "With KillMode=" + std::string{mode});
+        has(both[1], "KillMode=" + std::string{mode} + ": a stop ");
     }
 }
 
@@ -112,9 +112,9 @@ BOOST_AUTO_TEST_CASE(kill_modes)
                                       std::pair{"mixed", "killed as soon as that has ended"}}) {
         one.settings->kill_mode = mode;
         auto const text = only(one);
-        BOOST_TEST(text.starts_with("With KillMode=" + std::string{mode} + " a stop "), text);
+        BOOST_TEST(text.starts_with("KillMode=" + std::string{mode} + ": a stop "), text);
         has(text, words);
-        has(text, "; take KillMode=" + std::string{mode} + " out of http.service, the default is control-group");
+        has(text, "; take it out of http.service, the default is control-group");
     }
 }
 
