@@ -64,7 +64,7 @@ public:
     }
 
     /// The function of clone(2). Returns only where exec or what comes before it failed; `error()` says why then.
-    [[gnu::no_sanitize_address, gnu::no_sanitize_thread, gnu::no_sanitize_undefined]]
+    [[gnu::no_sanitize_address, gnu::no_sanitize_thread]]
     static int take(void* self) noexcept
     {
         auto& steps = *static_cast<last_steps*>(self);
@@ -83,7 +83,7 @@ private:
     using disposition = std::array<std::uint64_t, 8>;
 
     // By system call: glibc keeps two signals to itself (32 and 33), and would leave their handlers where they are.
-    [[gnu::no_sanitize_address, gnu::no_sanitize_thread, gnu::no_sanitize_undefined]]
+    [[gnu::no_sanitize_address, gnu::no_sanitize_thread]]
     bool reset_signals() noexcept
     {
         for (int signal = 1; signal <= last_signal; ++signal)
@@ -93,7 +93,7 @@ private:
         return ::syscall(SYS_rt_sigprocmask, SIG_SETMASK, &blocked_, nullptr, sizeof blocked_) == 0;
     }
 
-    [[gnu::no_sanitize_address, gnu::no_sanitize_thread, gnu::no_sanitize_undefined]]
+    [[gnu::no_sanitize_address, gnu::no_sanitize_thread]]
     bool arrange_descriptors() noexcept
     {
         // First, while its number still means what it means in this process.
@@ -109,7 +109,7 @@ private:
         return ::syscall(SYS_close_range, first_closed_, UINT_MAX, 0) == 0;
     }
 
-    [[gnu::no_sanitize_address, gnu::no_sanitize_thread, gnu::no_sanitize_undefined]]
+    [[gnu::no_sanitize_address, gnu::no_sanitize_thread]]
     static bool open_null(int number) noexcept
     {
         ::close(number); // so that it is the lowest free one, or a lower one is, which is opened by itself

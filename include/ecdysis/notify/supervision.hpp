@@ -160,11 +160,12 @@ private:
     void say_draining()
     {
         auto const open = count_();
-        auto const left = std::chrono::ceil<std::chrono::seconds>(deadline_ - io::clock::now()).count();
-        if (open == 0 || left <= 0)
+        auto const left = std::chrono::ceil<std::chrono::seconds>(deadline_ - io::clock::now());
+        if (open == 0 || left.count() <= 0)
             return;
-        auto const status = "draining: " + std::to_string(open) + (open == 1 ? " connection, " : " connections, ") +
-                            std::to_string(left) + " s left";
+        auto status = "draining: " + std::to_string(open) + (open == 1 ? " connection" : " connections");
+        if (left <= std::chrono::hours{24}) // else it is no deadline to wait for
+            status += ", " + std::to_string(left.count()) + " s left";
         say({.what = step::kind::status, .status = status});
         status_ = io_.at(io::after(std::chrono::seconds{1}), [this] { say_draining(); });
     }

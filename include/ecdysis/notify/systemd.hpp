@@ -65,7 +65,10 @@ public:
     /// Copies NOTIFY_SOCKET and the watchdog's variables, leaves them in the environment (the child needs
     /// them), and opens one datagram socket, close-on-exec and non-blocking. What goes wrong, `check` says.
     explicit systemd(options chosen) noexcept
-        : store_{chosen.store}, started_us_{positive(variable("SYSTEMD_EXEC_PID")) == os::number(os::this_process())},
+        : store_{chosen.store},
+          // Not in a pid namespace of its own (PrivatePIDs=), whose first process cannot be given siblings (clone(2)).
+          started_us_{positive(variable("SYSTEMD_EXEC_PID")) == os::number(os::this_process()) &&
+                      os::number(os::parent_process()) != 0},
           watchdog_{chosen.watchdog ? read_watchdog() : std::chrono::microseconds{}}
     {
         auto const where = variable("NOTIFY_SOCKET");

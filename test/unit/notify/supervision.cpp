@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: BSL-1.0
+#include <ecdysis/notify/supervision.hpp>
+
+#include "scripted.hpp"
+
+#define BOOST_TEST_MODULE notify_supervision
+#include <boost/test/unit_test.hpp>
+
+using namespace std::chrono_literals;
+
+namespace {
+
+using ecdysis::trigger;
+using kind = ecdysis::notify::step::kind;
+using words = std::vector<std::string>;
+
+struct generation
+{
+    scripted::io io;
+    scripted::notify manager;
+    std::vector<std::string> warnings{};
+    ecdysis::options options{.ready_timeout = 60s, .barrier_timeout = 5s, .serving_timeout = 10s};
+    ecdysis::notify::supervision<scripted::io, scripted::notify> it{
+        io, manager, [this](std::string what) { warnings.push_back(std::move(what)); }};
+
+    void hand_over()
+    {
+        static_cast<void>(it.messages().add({.what = kind::handing_over, .child = ecdysis::os::process_id{7}}, {}));
+    }
+    words take() { return std::exchange(manager.sent, {}); }
+};
+
+} // namespace
+
+#define CHECK_SAID(...) BOOST_TEST(take() == (words{__VA_ARGS__}), boost::test_tools::per_element())
+
+BOOST_FIXTURE_TEST_CASE(the_first_generation, generation)
+{
+    it.starts(options);
+    CHECK_SAID("extend +60");
+    it.serves();
+    CHECK_SAID("ready: generation 0 serving");
+    it.upgrades({.from = trigger::source::signal, .signal = 1}, options);
+    CHECK_SAID("reloading +75: upgrading");
+    it.failed("exit status 3");
+    CHECK_SAID("failed: upgrade failed: exit status 3");
+    it.upgrades({.from = trigger::source::control}, options); // ExecReload= may wait behind it
+    CHECK_SAID("status +75: upgrading");
+    it.answer_reload({.from = trigger::source::control});
+    it.answer_reload({});
+    CHECK_SAID();
+    it.answer_reload({.from = trigger::source::signal});
+    CHECK_SAID("reloading");
+    hand_over();
+    CHECK_SAID("handing over child");
+    it.answer_reload({.from = trigger::source::signal}); // nobody listens any more
+    it.stops();
+    it.drains([] { return 3U; }, 10s);
+    CHECK_SAID();
+}
+
+BOOST_FIXTURE_TEST_CASE(a_child, generation)
+{
+    it.begins();
+    CHECK_SAID();
+    it.takes_over(4);
+    CHECK_SAID("reloading", "ready: generation 4 serving");
+}
+
+BOOST_FIXTURE_TEST_CASE(a_child_that_was_lost_after_the_handing_over, generation)
+{
+    hand_over();
+    CHECK_SAID("handing over child");
+    it.failed("killed by signal 9");
+    CHECK_SAID("failed child: upgrade failed: killed by signal 9"); // MAINPID, for who has NotifyAccess=all
+    it.stops();
+    CHECK_SAID("stopping: stopping");
+}
+
+BOOST_FIXTURE_TEST_CASE(a_drain_at_a_stop, generation)
+{
+    std::size_t open = 12;
+    it.drains([&] { return open; }, 8s); // after an upgrade: no news of the service
+    CHECK_SAID();
+    BOOST_TEST(!io.fire());
+    it.stops();
+    it.drains([&] { return open; }, 8s);
+    CHECK_SAID("stopping: stopping", "extend +13", "status: draining: 12 connections, 8 s left");
+    open = 1;
+    BOOST_TEST(io.fire());
+    CHECK_SAID("status: draining: 1 connection, 8 s left"); // no time has passed here
+    open = 0;
+    BOOST_TEST(io.fire());
+    CHECK_SAID();
+    BOOST_TEST(!io.fire());
+}
+
+BOOST_FIXTURE_TEST_CASE(a_drain_that_is_over_says_no_more, generation)
+{
+    it.stops();
+    it.drains([] { return 1U; }, std::chrono::milliseconds::max());
+    CHECK_SAID("stopping: stopping", "extend +31536000", "status: draining: 1 connection");
+    it.close();
+    BOOST_TEST(!io.fire());
+}
+
+BOOST_FIXTURE_TEST_CASE(the_watchdog_is_fed_while_this_is_the_main_process, generation)
+{
+    manager.interval = 2s;
+    it.starts(options);
+    CHECK_SAID("extend +60"); // nobody waits for it before ready
+    it.serves();
+    CHECK_SAID("ready: generation 0 serving", "watchdog");
+    for (int i = 0; i != 3; ++i) {
+        auto const before = std::max(io.last, ecdysis::io::clock::now() - 1s);
+        BOOST_TEST(io.fire());
+        BOOST_TEST(((io.last - before) <= 2s && (io.last - before) >= 0s));
+        CHECK_SAID("watchdog");
+    }
+    hand_over();
+    CHECK_SAID("handing over child");
+    BOOST_TEST(io.fire());
+    CHECK_SAID();
+    BOOST_TEST(!io.fire());
+    it.failed("killed");
+    CHECK_SAID("failed child: upgrade failed: killed", "watchdog");
+    it.close();
+    BOOST_TEST(!io.fire());
+}
+
+BOOST_FIXTURE_TEST_CASE(a_child_feeds_it_from_commit_on, generation)
+{
+    manager.interval = 2s;
+    it.begins();
+    CHECK_SAID("watchdog");
+    it.takes_over(1);
+    CHECK_SAID("reloading", "ready: generation 1 serving");
+    BOOST_TEST(io.fire());
+    CHECK_SAID("watchdog");
+    BOOST_TEST(io.fire()); // one timer, not two
+    CHECK_SAID("watchdog");
+}
+
+BOOST_FIXTURE_TEST_CASE(what_cannot_be_said_is_a_warning, generation)
+{
+    manager.says = make_error_code(boost::system::errc::connection_refused);
+    it.serves();
+    BOOST_TEST(warnings == words{"tell the service manager: Connection refused"}, boost::test_tools::per_element());
+}
+
+BOOST_FIXTURE_TEST_CASE(its_end_is_the_end_of_what_waits, generation)
+{
+    manager.full = true;
+    it.stops();
+    it.end();
+    manager.full = false;
+    BOOST_TEST(!io.fire());
+    CHECK_SAID();
+}
