@@ -300,7 +300,8 @@ BOOST_AUTO_TEST_CASE(what_cannot_be_used_goes_from_the_store_before_it_is_opened
     auto const listener = up.listen_unix(dir / "x");
     check(told(), {"-" + old});
     BOOST_REQUIRE(seen.size() == 1U);
-    BOOST_TEST(seen.front() == "warning: claim unix " + (dir / "x") + " from the store: that path leads to another file by now; it is opened anew");
+    BOOST_TEST(seen.front() == "warning: claim unix " + (dir / "x") +
+                                   " from the store: that path leads to another file by now; it is opened anew");
     auto const fresh = stored_path(dir / "x");
     up.ready();
     auto const after = told();
