@@ -407,7 +407,7 @@ BOOST_AUTO_TEST_CASE(a_file_goes_from_the_store_when_it_is_withdrawn)
         early.withdraw();
         auto one = up.keep("one", 0);
         auto same = up.keep("one", 0);
-        auto const other = up.keep("other", 0);
+        auto other = up.keep("other", 0);
         up.ready();
         check(told(), {"+file one", "+file one", "+file other"});
         one.withdraw();
@@ -420,8 +420,11 @@ BOOST_AUTO_TEST_CASE(a_file_goes_from_the_store_when_it_is_withdrawn)
             });
         });
         up.wait();
-        auto const late = up.keep("late", 0);
-    } // with the exit known
+        auto const late = up.keep("late", 0); // with the exit known
+        other.withdraw();
+        connection_guard const open{up.connections()};
+        up.drain(20ms); // runs what was posted
+    }
     check(told(), {});
 }
 
