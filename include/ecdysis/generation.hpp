@@ -509,8 +509,8 @@ private:
             unstore(name);
     }
 
-    /// What it was not told of yet. During an upgrade it is not told: the child would not know of it, and this generation
-    /// is not heard any more when that serves.
+    /// What it was not told of yet. During an upgrade it is not told: the child would not know of it, and this
+    /// generation is not heard any more when that serves.
     void store_new()
     {
         if (!policies.notify.stores() || !accepting_ || retired_ || leaving_ || parent_side_->upgrading())
@@ -526,8 +526,8 @@ private:
         if (name.size() <= systemd::max_stored_name)
             supervision_.say({.what = notify::step::kind::store, .name = name, .descriptor = fd});
         else
-            warn("keep " + what.name + " in the service manager's store: its name there, " + name + ", is longer than " +
-                 std::to_string(systemd::max_stored_name) + " bytes; it is not kept");
+            warn("keep " + what.name + " in the service manager's store: its name there, " + name +
+                 ", is longer than " + std::to_string(systemd::max_stored_name) + " bytes; it is not kept");
     }
 
     void unstore(std::string const& name)
@@ -633,8 +633,8 @@ private:
 
     [[nodiscard]] os::unlinked paths_to_unlink() const noexcept
     {
-        // A first generation that fails before it was ready leaves the paths of what it found in the manager's store to the
-        // one that is started next.
+        // A first generation that fails before it was ready leaves the paths of what it found in the manager's store to
+        // the one that is started next.
         if (is_last())
             return child_side_ || accepting_ || leaving_ ? os::unlinked::all : os::unlinked::fresh;
         return retired_ || parent_side_->has_committed_child() ? os::unlinked::none : os::unlinked::fresh;

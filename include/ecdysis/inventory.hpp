@@ -41,8 +41,8 @@ public:
     };
 
     /// The parent's socket of that name, or the manager's that fits, verified; or a new one. Throws `error`.
-    /// `from`: null when nothing can be inherited (any more). `accepting`: it may listen at once. `by`: null when nothing
-    /// was passed.
+    /// `from`: null when nothing can be inherited (any more). `accepting`: it may listen at once. `by`: null when
+    /// nothing was passed.
     [[nodiscard]] source_ptr claim_or_open(Io& io, std::shared_ptr<open_connections> const& connections,
                                            socket_kind kind, address const& where, listen_options const& options,
                                            handoff::inheritance* from, bool accepting, manager const* by = nullptr)

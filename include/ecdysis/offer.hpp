@@ -108,7 +108,8 @@ public:
     }
     ~offer() { withdraw(); }
 
-    /// The file is not handed over by an upgrade that starts from now on, and goes from the store while the service serves.
+    /// The file is not handed over by an upgrade that starts from now on; while the service serves it goes from the
+    /// store, too.
     void withdraw() noexcept
     {
         auto const files = std::exchange(files_, nullptr);

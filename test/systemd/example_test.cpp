@@ -283,7 +283,7 @@ EXAMPLE_TEST(notify_and_a_program_that_fails, reload_by::control)
         BOOST_TEST(!one.systemctl("reload").ok());
     }
     BOOST_TEST(get(one.address()).pid == pid);
-    BOOST_TEST(one.show("StatusText") == "upgrade failed: exit status 1");
+    BOOST_TEST(one.show("StatusText").starts_with("upgrade failed: "));
     BOOST_TEST(one.systemctl("reload").ok());
     one.check_serves(1);
     one.check_stops();

@@ -300,7 +300,8 @@ BOOST_AUTO_TEST_CASE(what_cannot_be_used_goes_from_the_store_before_it_is_opened
     auto const listener = up.listen_unix(dir / "x");
     check(told(), {"-" + old});
     BOOST_REQUIRE(seen.size() == 1U);
-    BOOST_TEST(seen.front() == "warning: claim unix " + (dir / "x") + " from the store: that path leads to another file by now; it is opened anew");
+    BOOST_TEST(seen.front() == "warning: claim unix " + (dir / "x") +
+                                   " from the store: that path leads to another file by now; it is opened anew");
     auto const fresh = stored_path(dir / "x");
     up.ready();
     auto const after = told();
@@ -406,7 +407,7 @@ BOOST_AUTO_TEST_CASE(a_file_goes_from_the_store_when_it_is_withdrawn)
         early.withdraw();
         auto one = up.keep("one", 0);
         auto same = up.keep("one", 0);
-        auto const other = up.keep("other", 0);
+        auto other = up.keep("other", 0);
         up.ready();
         check(told(), {"+file one", "+file one", "+file other"});
         one.withdraw();
@@ -419,8 +420,11 @@ BOOST_AUTO_TEST_CASE(a_file_goes_from_the_store_when_it_is_withdrawn)
             });
         });
         up.wait();
-        auto const late = up.keep("late", 0);
-    } // with the exit known
+        auto const late = up.keep("late", 0); // with the exit known
+        other.withdraw();
+        connection_guard const open{up.connections()};
+        up.drain(20ms); // runs what was posted
+    }
     check(told(), {});
 }
 

@@ -182,8 +182,7 @@ struct activated
     io::sync io;
     std::shared_ptr<open_connections> connections = std::make_shared<open_connections>();
     systemd::activation passed;
-    std::vector<std::string> unused;
-    inventory<io::sync>::manager by{passed, [this](handoff::record const& what, std::string const&) { unused.push_back(what.name); }};
+    inventory<io::sync>::manager by{passed, [](handoff::record const& what, std::string const&) { BOOST_ERROR(what.name); }};
     inventory<io::sync> all;
 };
 
@@ -269,8 +268,9 @@ BOOST_AUTO_TEST_CASE(what_comes_from_the_store_is_ours_again)
     for (auto const& each : first.passed.stored())
         BOOST_TEST(!first.all.has_stored(each));
     std::string stored;
-    first.all.keep_in_store([&](handoff::record const& what, os::borrowed_fd) { stored += systemd::stored_name(what) + ';'; });
-    BOOST_TEST(stored == "unix " + (place / "x") + " " + std::to_string(path.device) + "-" + std::to_string(path.inode) + ";tcp 127.0.0.1%3A0;");
+    first.all.keep_in_store([&](auto const& what, os::borrowed_fd) { stored += systemd::stored_name(what) + ';'; });
+    auto const identity = std::to_string(path.device) + "-" + std::to_string(path.inode);
+    BOOST_TEST(stored == "unix " + (place / "x") + " " + identity + ";tcp 127.0.0.1%3A0;");
     first.all.close(os::unlinked::fresh);
     BOOST_TEST(fs::exists(place / "x")); // for the next one, where this one failed
 }

@@ -60,11 +60,10 @@ private:
     }
 };
 
-/// What the service manager passed to the first generation, until it is claimed: sockets of socket units, files that they
-/// opened, and what this service had in the manager's store when it ended.
+/// What the service manager passed to the first generation, until it is claimed: sockets of socket units, files that
+/// they opened, and what this service had in the manager's store when it ended.
 ///
-/// The manager is trusted to be who set the variables, but not to be right: what they say that is not so is a warning in
-/// words, and costs no more time for being large.
+/// What the variables say that is not so is a warning in words, never an error, and costs no more time for being large.
 class activation
 {
 public:
@@ -93,14 +92,15 @@ public:
             return;
         auto const names = read_names(said.names, count, warn);
         missing not_open, ours;
-        for (int number = first, end = first + static_cast<int>(std::min<std::int64_t>(count, most)); number != end; ++number) {
+        for (int number = first; auto const& name : names) {
             int const flags = ::fcntl(number, F_GETFD);
             if (flags < 0)
                 not_open.add(number);
-            else if ((flags & FD_CLOEXEC) != 0) // it cannot have come through exec: the host opened it, and would miss it
+            else if ((flags & FD_CLOEXEC) != 0) // it has not come through exec: the host opened it, and would miss it
                 ours.add(number);
             else
-                all_.push_back(look_at(os::owned_fd{number}, names[static_cast<std::size_t>(number - first)], warn));
+                all_.push_back(look_at(os::owned_fd{number}, name, warn));
+            ++number;
         }
         not_open.tell(warn, count, "not open");
         ours.tell(warn, count, "this process's own (close-on-exec)");
@@ -110,8 +110,8 @@ public:
     ///
     /// - With `options.name`, the one of that name that is of this kind and on this address. Throws `error`
     ///   (errc::descriptor_mismatch) if that name was passed, but none such, saying what came.
-    /// - What was kept in the store for this kind and address, as it was asked for: port 0 keeps its port. What cannot be
-    ///   used, because its path leads elsewhere or it is not what its name says, is closed: `unused(record, sentence)`.
+    /// - What was kept in the store for this kind and address, as it was asked for: port 0 keeps its port. What cannot
+    ///   be used, because its path leads elsewhere or it is not as asked, is closed: `unused(record, sentence)`.
     /// - Without `options.name`, any that is of this kind and on this address.
     template <class Unused>
     [[nodiscard]] std::optional<claimed_socket> claim(socket_kind kind, address const& where,
@@ -184,7 +184,7 @@ public:
         return result;
     }
 
-    /// Closes what was not claimed, telling the name of each, and forgets all. The path of a socket from the store goes.
+    /// Closes what was not claimed, telling the name of each, and forgets all. Paths of sockets from the store go.
     template <class Tell>
     void close_unclaimed(Tell&& tell)
     {
@@ -229,8 +229,8 @@ private:
         {
             if (count != 0)
                 warn("LISTEN_FDS announces " + std::to_string(of) + " descriptors, but " + std::to_string(count) +
-                     " of them, the first is number " + std::to_string(lowest) + ", " + (count == 1 ? "is " : "are ") + what +
-                     "; skipped");
+                     " of them, the first is number " + std::to_string(lowest) + ", " +
+                     (count == 1 ? "is " : "are ") + what + "; skipped");
         }
     };
 
@@ -291,7 +291,8 @@ private:
 
     /// One for each that is looked at; "unknown" as in sd_listen_fds_with_names(3).
     template <class Warn>
-    [[nodiscard]] static std::vector<std::string> read_names(std::optional<std::string> const& text, std::int64_t count, Warn& warn)
+    [[nodiscard]] static std::vector<std::string> read_names(std::optional<std::string> const& text,
+                                                             std::int64_t count, Warn& warn)
     {
         auto const looked_at = static_cast<std::size_t>(std::min<std::int64_t>(count, most));
         std::vector<std::string> result;
@@ -316,7 +317,8 @@ private:
         error_code ec;
         os::call(ec, [&] { return ::fcntl(fd.get(), F_SETFD, FD_CLOEXEC); });
         auto const status = os::status_of(fd, ec);
-        descriptor result{.name = name, .fd = std::move(fd), .file = os::identity_of(status), .stored = read_stored_name(name)};
+        descriptor result{
+            .name = name, .fd = std::move(fd), .file = os::identity_of(status), .stored = read_stored_name(name)};
         if (result.stored)
             result.name = result.stored->name;
         if (!S_ISSOCK(status.st_mode))
@@ -325,7 +327,8 @@ private:
         if (!ec)
             os::call(ec, [&] { return ::fcntl(result.fd.get(), F_SETFL, flags | O_NONBLOCK); });
         if (ec)
-            warn("make descriptor " + std::to_string(result.fd.get()) + ", \"" + name + "\", non-blocking: " + ec.message());
+            warn("make descriptor " + std::to_string(result.fd.get()) + ", \"" + name +
+                 "\", non-blocking: " + ec.message());
         auto const kind = kind_of(result.fd);
         auto const bound = address::bound(result.fd, ec);
         if (kind && !ec)
@@ -369,7 +372,8 @@ private:
     [[nodiscard]] static bool is_unclaimed_file(descriptor const& one) noexcept { return one.fd && is_file(one); }
 
     template <class Unused>
-    [[nodiscard]] descriptor* find(socket_kind kind, address const& where, listen_options const& options, Unused& unused)
+    [[nodiscard]] descriptor* find(socket_kind kind, address const& where, listen_options const& options,
+                                   Unused& unused)
     {
         if (all_.empty()) // as in most processes
             return nullptr;
@@ -393,14 +397,16 @@ private:
     }
 
     template <class Unused>
-    [[nodiscard]] descriptor* find_stored(socket_kind kind, address const& where, listen_options const& options, Unused& unused)
+    [[nodiscard]] descriptor* find_stored(socket_kind kind, address const& where, listen_options const& options,
+                                          Unused& unused)
     {
         auto const name = sockets::describe(kind, where);
+        auto const path = where.path();
         for (auto& one : all_) {
             if (!one.fd || !one.stored || one.stored->kind != handoff::wire_kind(kind) || one.name != name)
                 continue;
             std::string why;
-            if (auto const path = where.path(); !path.empty() && (!path_of(one) || os::identify(path) != path_of(one))) {
+            if (!path.empty() && (!path_of(one) || os::identify(path) != path_of(one))) {
                 why = "claim " + name + " from the store: that path leads to another file by now";
             } else {
                 try {

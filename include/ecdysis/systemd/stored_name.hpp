@@ -67,8 +67,8 @@ inline constexpr std::size_t max_stored_name = 255;
 {
     if (of.kind == handoff::descriptor_kind::connection)
         return "file " + encode(of.name);
-    auto const space = std::min(of.name.find(' '), of.name.size());
-    auto result = of.name.substr(0, space) + ' ' + encode(std::string_view{of.name}.substr(std::min(space + 1, of.name.size())));
+    auto const kind = of.name.substr(0, of.name.find(' '));
+    auto result = kind + ' ' + encode(of.name.substr(std::min(kind.size() + 1, of.name.size())));
     if ((of.flags & handoff::path_owned) != 0)
         result += ' ' + std::to_string(of.device) + '-' + std::to_string(of.inode);
     return result;
@@ -77,8 +77,8 @@ inline constexpr std::size_t max_stored_name = 255;
 /// What is kept under that name; nothing if it is none of ours, but a socket unit's or another program's.
 [[nodiscard]] inline std::optional<handoff::record> read_stored_name(std::string_view text)
 {
-    constexpr std::array kinds{socket_kind::tcp, socket_kind::udp, socket_kind::unix_stream, socket_kind::unix_seqpacket,
-                               socket_kind::unix_datagram};
+    constexpr std::array kinds{socket_kind::tcp, socket_kind::udp, socket_kind::unix_stream,
+                               socket_kind::unix_seqpacket, socket_kind::unix_datagram};
     auto const word = text.substr(0, text.find(' '));
     if (word.size() == text.size())
         return {};
@@ -91,7 +91,8 @@ inline constexpr std::size_t max_stored_name = 255;
     if (word == "file")
         return text.empty() ? std::optional{result} : std::nullopt;
 
-    auto const* const kind = std::ranges::find(kinds, word, [](socket_kind each) { return std::string_view{name(each)}; });
+    auto const* const kind =
+        std::ranges::find(kinds, word, [](socket_kind each) { return std::string_view{name(each)}; });
     if (kind == kinds.end())
         return {};
     try {

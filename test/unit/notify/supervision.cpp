@@ -99,7 +99,7 @@ BOOST_FIXTURE_TEST_CASE(a_drain_that_is_over_says_no_more, generation)
 {
     it.stops();
     it.drains([] { return 1U; }, std::chrono::milliseconds::max());
-    CHECK_SAID("stopping: stopping", "extend +31536005", "status: draining: 1 connection");
+    CHECK_SAID("stopping: stopping", "extend +31536000", "status: draining: 1 connection");
     it.close();
     BOOST_TEST(!io.fire());
 }

@@ -66,7 +66,7 @@ struct taken
             BOOST_TEST(::getenv(name) == nullptr, name);
     }
 
-    std::optional<systemd::activation::claimed_socket> claim(socket_kind kind, address const& where, listen_options const& options = {})
+    auto claim(socket_kind kind, address const& where, listen_options const& options = {})
     {
         return all.claim(kind, where, options, unused);
     }
@@ -87,19 +87,25 @@ struct taken
     std::vector<std::string> warnings;
     systemd::activation all;
     std::vector<std::string> not_used;
-    std::function<void(handoff::record const&, std::string)> unused = [this](handoff::record const& what, std::string const& why) {
+    std::function<void(handoff::record const&, std::string)> unused = [this](auto const& what, std::string const& why) {
         not_used.push_back(systemd::stored_name(what) + ": " + why);
     };
 };
 
+void check(std::vector<std::string> const& seen, std::vector<std::string> const& expected)
+{
+    BOOST_TEST(seen == expected, boost::test_tools::per_element());
+}
+
 bool is_open(int number) { return ::fcntl(number, F_GETFD) != -1; }
 
-std::string words_of(std::function<void()> const& f, error_code expected)
+/// What is said of a claim that is refused.
+std::string refused(taken& now, socket_kind kind, address const& where, listen_options const& options)
 {
     try {
-        f();
+        (void)now.claim(kind, where, options);
     } catch (error const& e) {
-        BOOST_TEST((e.code() == expected));
+        BOOST_TEST((e.code() == errc::descriptor_mismatch));
         return e.what();
     }
     return "nothing was thrown";
@@ -121,7 +127,7 @@ BOOST_AUTO_TEST_CASE(without_any_there_is_nothing)
 
 BOOST_AUTO_TEST_CASE(those_of_another_process_are_taken_away_and_its_descriptors_left_alone)
 {
-    for (auto const& pid : std::vector{std::to_string(::getppid()), std::string{"0"}, std::string{"-1"}, std::string{"99999999999"}}) {
+    for (auto const& pid : std::vector<std::string>{std::to_string(::getppid()), "0", "-1", "99999999999"}) {
         passed manager;
         manager.add(listening(socket_kind::tcp, "127.0.0.1:0"), "http");
         passed::set("LISTEN_PID", pid);
@@ -283,7 +289,8 @@ BOOST_AUTO_TEST_SUITE(claims)
 BOOST_AUTO_TEST_CASE(without_a_name_by_kind_and_address)
 {
     directory const place;
-    auto const kinds = {socket_kind::tcp, socket_kind::udp, socket_kind::unix_stream, socket_kind::unix_seqpacket, socket_kind::unix_datagram};
+    auto const kinds = {socket_kind::tcp, socket_kind::udp, socket_kind::unix_stream, socket_kind::unix_seqpacket,
+                        socket_kind::unix_datagram};
     for (auto const kind : kinds) {
         bool const is_unix = kind != socket_kind::tcp && kind != socket_kind::udp;
         auto const path = place / name(kind);
@@ -319,12 +326,12 @@ BOOST_AUTO_TEST_CASE(with_a_name_only_what_has_it)
     taken now;
     auto const claimed = now.claim(socket_kind::tcp, "127.0.0.1:0", {.name = "admin"});
     BOOST_TEST((claimed && claimed->fd.get() == 4));
-    auto const words = words_of([&] { static_cast<void>(now.claim(socket_kind::tcp, http, {.name = "admin"})); }, errc::descriptor_mismatch);
+    auto const words = refused(now, socket_kind::tcp, http, {.name = "admin"});
     BOOST_TEST(words.find("claim \"admin\": expected a listening socket, tcp " + http.text()) != words.npos, words);
     BOOST_TEST(words.find("came tcp 127.0.0.1:") != words.npos, words);
     BOOST_TEST(words.find("(claimed)") != words.npos, words);
     BOOST_TEST(!now.claim(socket_kind::tcp, http, {.name = "https"})); // no such name: opened
-    BOOST_TEST(now.close_unclaimed() == std::vector{"http (tcp " + http.text() + ")"}, boost::test_tools::per_element());
+    check(now.close_unclaimed(), {"http (tcp " + http.text() + ")"});
     BOOST_TEST(!is_open(3));
 }
 
@@ -341,7 +348,7 @@ BOOST_AUTO_TEST_CASE(of_several_with_one_name_the_one_that_fits)
     BOOST_TEST(now.claim(socket_kind::unix_stream, place / "web", {.name = "web"})->fd.get() == 5);
     BOOST_TEST(now.claim(socket_kind::udp, "127.0.0.1:0", {.name = "web"})->fd.get() == 4);
     BOOST_TEST(now.claim(socket_kind::tcp, last, {.name = "web"})->fd.get() == 6);
-    auto const words = words_of([&] { static_cast<void>(now.claim(socket_kind::udp, "127.0.0.1:0", {.name = "web"})); }, errc::descriptor_mismatch);
+    auto const words = refused(now, socket_kind::udp, "127.0.0.1:0", {.name = "web"});
     BOOST_TEST(words.find("a bound socket, udp 127.0.0.1:0") != words.npos, words);
 }
 
@@ -351,7 +358,7 @@ BOOST_AUTO_TEST_CASE(what_fits_but_is_not_as_asked_is_refused)
     manager.add(listening(socket_kind::tcp, "[::]:0", {.v6_only = true}), "http");
     taken now;
     for (auto const* name : {"", "http"}) {
-        auto const words = words_of([&] { static_cast<void>(now.claim(socket_kind::tcp, "[::]:0", {.name = name})); }, errc::descriptor_mismatch);
+        auto const words = refused(now, socket_kind::tcp, "[::]:0", {.name = name});
         BOOST_TEST(words.find("came one that accepts IPv6 alone") != words.npos, words);
     }
     BOOST_TEST(now.claim(socket_kind::tcp, "[::]:0", {.v6_only = true}).has_value());
@@ -378,12 +385,12 @@ BOOST_AUTO_TEST_CASE(what_is_no_listener_is_a_file)
     taken now;
     BOOST_TEST(!now.claim(socket_kind::tcp, where));
     BOOST_TEST(!now.claim(socket_kind::udp, peer));
-    BOOST_TEST(now.all.unclaimed_files() == (std::vector<std::string>{"connection", "fifo", "fifo", "peer", "idle"}), boost::test_tools::per_element());
+    check(now.all.unclaimed_files(), {"connection", "fifo", "fifo", "peer", "idle"});
     BOOST_TEST(now.all.claim_file("fifo").get() == 4);
     BOOST_TEST(now.all.claim_file("connection").get() == 3);
     BOOST_TEST(!now.all.claim_file("http"));
     BOOST_TEST(!now.all.claim_file("nothing"));
-    auto const words = words_of([&] { static_cast<void>(now.claim(socket_kind::tcp, where, {.name = "fifo"})); }, errc::descriptor_mismatch);
+    auto const words = refused(now, socket_kind::tcp, where, {.name = "fifo"});
     BOOST_TEST(words.find("came a file (claimed), a file") != words.npos, words);
     auto const left = now.close_unclaimed();
     BOOST_TEST(left.size() == 4U);
@@ -419,9 +426,11 @@ BOOST_AUTO_TEST_CASE(port_0_keeps_its_port)
     BOOST_TEST(now.claim(socket_kind::tcp, "127.0.0.1:0", {.name = "unknown to the manager"})->fd.get() == 4);
     auto const second = now.claim(socket_kind::tcp, "127.0.0.1:0");
     BOOST_TEST(second->fd.get() == 5);
-    BOOST_TEST((second->record == handoff::record{.kind = handoff::descriptor_kind::listener, .name = "tcp 127.0.0.1:0", .flags = handoff::in_store}));
+    BOOST_TEST((second->record.kind == handoff::descriptor_kind::listener));
+    BOOST_TEST(second->record.name == "tcp 127.0.0.1:0");
+    BOOST_TEST(second->record.flags == handoff::in_store);
     BOOST_TEST(now.claim(socket_kind::tcp, "127.0.0.1:0")->fd.get() == 3); // and then what else fits
-    BOOST_TEST(now.close_unclaimed() == std::vector<std::string>{"udp 127.0.0.1:0"}, boost::test_tools::per_element());
+    check(now.close_unclaimed(), {"udp 127.0.0.1:0"});
     BOOST_TEST(now.not_used.empty());
 }
 
@@ -457,7 +466,7 @@ BOOST_AUTO_TEST_CASE(a_path_is_used_only_while_it_leads_there)
         taken now;
         BOOST_TEST(!now.claim(socket_kind::unix_stream, path));
         BOOST_REQUIRE(now.not_used.size() == 1U);
-        BOOST_TEST(now.not_used.front().find("that path leads to another file by now; it is opened anew") != std::string::npos, now.not_used.front());
+        BOOST_TEST(now.not_used.front().ends_with("that path leads to another file by now; it is opened anew"));
         BOOST_TEST(!is_open(3));
         BOOST_TEST(fs::exists(path) == replaced);
         BOOST_TEST(now.close_unclaimed().empty());
@@ -467,7 +476,7 @@ BOOST_AUTO_TEST_CASE(a_path_is_used_only_while_it_leads_there)
         passed manager;
         store(manager);
         taken now;
-        BOOST_TEST(now.close_unclaimed() == std::vector{"unix " + path}, boost::test_tools::per_element());
+        check(now.close_unclaimed(), {"unix " + path});
         BOOST_TEST(!fs::exists(path)); // nobody else would
     }
 }
@@ -494,10 +503,10 @@ BOOST_AUTO_TEST_CASE(files_have_their_own_names)
     manager.add(os::owned_fd{::open("/dev/null", O_RDONLY)}, "file my%20state");
     manager.add(listening(socket_kind::tcp, "127.0.0.1:0"), "file socket");
     taken now;
-    BOOST_TEST(now.all.unclaimed_files() == (std::vector<std::string>{"my state", "socket"}), boost::test_tools::per_element());
+    check(now.all.unclaimed_files(), {"my state", "socket"});
     BOOST_TEST(now.all.claim_file("my state").get() == 3);
     BOOST_TEST(!now.claim(socket_kind::tcp, "127.0.0.1:0"));
-    BOOST_TEST(now.close_unclaimed() == std::vector<std::string>{"socket"}, boost::test_tools::per_element());
+    check(now.close_unclaimed(), {"socket"});
 }
 
 BOOST_AUTO_TEST_SUITE_END()

@@ -18,12 +18,15 @@
 /// The numbers from 3 on as a manager would pass them; all as before at the end of the scope.
 class passed
 {
+    static constexpr int first = ecdysis::systemd::activation::first;
+    static constexpr int room = 12;
+
 public:
     static constexpr char const* variables[] = {"LISTEN_PID", "LISTEN_PIDFDID", "LISTEN_FDS", "LISTEN_FDNAMES"};
 
     passed()
     {
-        for (int number = ecdysis::systemd::activation::first; number != ecdysis::systemd::activation::first + room; ++number)
+        for (int number = first; number != first + room; ++number)
             before_.push_back(ecdysis::os::owned_fd{::fcntl(number, F_DUPFD_CLOEXEC, 100)});
         clear();
         set("LISTEN_PID", std::to_string(::getpid()));
@@ -31,7 +34,7 @@ public:
     ~passed()
     {
         clear();
-        for (int number = ecdysis::systemd::activation::first; auto const& one : before_) {
+        for (int number = first; auto const& one : before_) {
             if (one)
                 ::dup3(one.get(), number, O_CLOEXEC);
             ++number;
@@ -44,7 +47,7 @@ public:
     void add(ecdysis::os::owned_fd fd, std::string const& name = {})
     {
         fd = away(std::move(fd));
-        BOOST_REQUIRE(::dup2(fd.get(), ecdysis::systemd::activation::first + count_) >= 0);
+        BOOST_REQUIRE(::dup2(fd.get(), first + count_) >= 0);
         if (!name.empty())
             names_ += (count_ == 0 ? "" : ":") + name;
         ++count_;
@@ -64,10 +67,9 @@ public:
     }
 
 private:
-    static constexpr int room = 12;
     static void clear()
     {
-        for (int number = ecdysis::systemd::activation::first; number != ecdysis::systemd::activation::first + room; ++number)
+        for (int number = first; number != first + room; ++number)
             ::close(number);
     }
     std::vector<ecdysis::os::owned_fd> before_;
