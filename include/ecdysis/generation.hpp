@@ -19,10 +19,13 @@
 #include <ecdysis/pid_file.hpp>
 #include <ecdysis/signal_triggers.hpp>
 #include <ecdysis/states.hpp>
+#include <ecdysis/systemd/activation.hpp>
+#include <ecdysis/systemd/stored_name.hpp>
 
 #include <algorithm>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -83,6 +86,7 @@ public:
         auto const hold = policies.io.lock();
         if (!in_fork())
             close();
+        files_->on_withdrawal(nullptr);
         parent_side_.reset();
         child_side_.reset();
         supervision_.close();
@@ -107,7 +111,11 @@ public:
     {
         return remembering([&] {
             check_claiming([&] { return sockets::describe(kind, where); });
-            return inventory_.claim_or_open(policies.io, connections_, kind, where, options, inheritance(), accepting_);
+            auto const by = manager();
+            auto result = inventory_.claim_or_open(policies.io, connections_, kind, where, options, inheritance(),
+                                                   accepting_, &by);
+            store_new();
+            return result;
         });
     }
 
@@ -116,8 +124,11 @@ public:
     {
         return remembering([&] {
             check_claiming([&] { return sockets::describe(kind, where); });
-            return inventory_.claim_or_open_shards(policies.io, connections_, kind, where, count, std::move(options),
-                                                   inheritance(), accepting_);
+            auto const by = manager();
+            auto result = inventory_.claim_or_open_shards(policies.io, connections_, kind, where, count,
+                                                          std::move(options), inheritance(), accepting_, &by);
+            store_new();
+            return result;
         });
     }
 
@@ -128,14 +139,23 @@ public:
         auto taken = from != nullptr ? from->take(handoff::descriptor_kind::connection, name)
                                      : handoff::inheritance::descriptor{};
         if (!taken.fd)
+            taken.fd = passed_.claim_file(name);
+        if (!taken.fd)
             return {};
         return handed_over_file{std::move(taken.fd), std::move(taken.record.bytes)};
     }
 
-    /// What the parent hands over by name and nobody has claimed yet.
+    [[nodiscard]] offer keep(std::string name, int fd)
+    {
+        auto result = offer_file(files_, std::move(name), fd, {}, true);
+        store_new();
+        return result;
+    }
+
+    /// What the parent hands over by name, or the manager passed, and nobody has claimed yet.
     [[nodiscard]] std::vector<std::string> unclaimed_files()
     {
-        std::vector<std::string> result;
+        auto result = passed_.unclaimed_files();
         if (auto* const from = inheritance())
             for (auto const& one : from->all())
                 if (one.record.kind == handoff::descriptor_kind::connection && !one.claimed)
@@ -297,7 +317,11 @@ public:
     }
 
     void fill_late_state() { states_.fill_late(); }
-    void undo_state() noexcept { states_.undo(); }
+    void undo_state()
+    {
+        states_.undo();
+        post([this] { store_new(); }); // of what was opened meanwhile the child would not have known
+    }
 
     void take_pid_file_back()
     {
@@ -370,13 +394,18 @@ public:
     /// The child's commit: this generation may accept.
     void take_over()
     {
+        auto const stored = came_from_store();
+        auto const tell_unclaimed = [this](std::string const& name) { tell(events::unclaimed{name}); };
         if (auto* const from = inheritance())
-            from->close_unclaimed([this](std::string const& name) { tell(events::unclaimed{name}); });
+            from->close_unclaimed(tell_unclaimed);
+        passed_.close_unclaimed(tell_unclaimed);
         drop_unread_state(handover::early);
         accepting_ = true;
         if (child_side_)
             supervision_.begins();
         inventory_.open([this](std::string what) { warn(std::move(what)); });
+        unstore_all_but_ours(stored);
+        store_new();
         if (pid_file_ && child_side_)
             take_pid_file_back();
         error_code ec;
@@ -401,6 +430,11 @@ public:
 private:
     void set_up()
     {
+        if (options_.socket_activation && child_side_)
+            static_cast<void>(systemd::listen_variables::take()); // the parent claimed what they announced
+        else if (options_.socket_activation)
+            passed_.take([this](std::string what) { warn(std::move(what)); });
+        files_->on_withdrawal([this](std::string const& name) { withdrawn(name); });
         for (auto const& [what, where] : {std::pair{request::upgrade, options_.control.upgrade},
                                           std::pair{request::stop, options_.control.stop},
                                           std::pair{request::partial_stop, options_.control.partial_stop}})
@@ -436,6 +470,88 @@ private:
         began_serving_ = io::clock::now();
         take_over();
         tell(events::serving{});
+    }
+
+    // ---- the service manager's store: what this service would be started with again
+
+    [[nodiscard]] typename inventory<Io>::manager manager()
+    {
+        return {passed_, [this](handoff::record const& what, std::string why) {
+                    warn(std::move(why));
+                    unstore(systemd::stored_name(what)); // now, for it may be in the way of what is opened instead
+                }};
+    }
+
+    /// What the store has of this line, as this generation got it.
+    [[nodiscard]] std::vector<handoff::record> came_from_store()
+    {
+        auto result = passed_.stored();
+        if (auto* const from = inheritance())
+            for (auto const& one : from->all())
+                if ((one.record.flags & handoff::in_store) != 0)
+                    result.push_back(one.record);
+        return result;
+    }
+
+    /// Of files all go: those that are kept on are stored anew, for the store would have one more of that name.
+    void unstore_all_but_ours(std::vector<handoff::record> const& came)
+    {
+        if (!policies.notify.stores())
+            inventory_.leave_store();
+        std::set<std::string> gone; // the store knows names, and shards have one for all
+        for (auto const& one : came)
+            if (!inventory_.has_stored(one))
+                gone.insert(systemd::stored_name(one));
+        for (auto const& name : gone)
+            unstore(name);
+    }
+
+    /// What it was not told of yet. During an upgrade it is not told: the child would not know of it, and this
+    /// generation is not heard any more when that serves.
+    void store_new()
+    {
+        if (!policies.notify.stores() || !accepting_ || retired_ || leaving_ || parent_side_->upgrading())
+            return;
+        inventory_.keep_in_store([this](handoff::record const& what, os::borrowed_fd fd) { store(what, fd); });
+        for (auto const& file : files_->take_unstored())
+            store(file_record(file.name), *file.fd);
+    }
+
+    void store(handoff::record const& what, os::borrowed_fd fd)
+    {
+        auto const name = systemd::stored_name(what);
+        if (name.size() <= systemd::max_stored_name)
+            supervision_.say({.what = notify::step::kind::store, .name = name, .descriptor = fd});
+        else
+            warn("keep " + what.name + " in the service manager's store: its name there, " + name +
+                 ", is longer than " + std::to_string(systemd::max_stored_name) + " bytes; it is not kept");
+    }
+
+    void unstore(std::string const& name)
+    {
+        if (name.size() <= systemd::max_stored_name) // else it was not stored
+            supervision_.say({.what = notify::step::kind::unstore, .name = name});
+    }
+
+    /// From any thread. The host's own end is no withdrawal: then nobody runs what is posted.
+    void withdrawn(std::string const& name) noexcept
+    try {
+        if (in_fork())
+            return;
+        post([this, name] {
+            if (retired_ || leaving_ || exit_.known())
+                return;
+            unstore(systemd::stored_name(file_record(name)));
+            files_->took_out_of_store(name);
+            store_new();
+        });
+    } catch (...) {
+        // No memory to post it: it stays in the store, as if this process had ended here.
+    }
+
+    [[nodiscard]] static handoff::record file_record(std::string name)
+    {
+        return {.kind = handoff::descriptor_kind::connection, .name = std::move(name), .bytes = {}};
     }
 
     // ---- triggers
@@ -514,8 +630,10 @@ private:
 
     [[nodiscard]] os::unlinked paths_to_unlink() const noexcept
     {
+        // A first generation that fails before it was ready leaves the paths of what it found in the manager's store to
+        // the one that is started next.
         if (is_last())
-            return os::unlinked::all;
+            return child_side_ || accepting_ || leaving_ ? os::unlinked::all : os::unlinked::fresh;
         return retired_ || parent_side_->has_committed_child() ? os::unlinked::none : os::unlinked::fresh;
     }
 
@@ -627,6 +745,7 @@ private:
     inventory<Io> inventory_;
     std::shared_ptr<offered_files> files_ = std::make_shared<offered_files>();
     ecdysis::states states_;
+    systemd::activation passed_; ///< by the service manager, to the first generation, until it is ready
     control_server<Io> control_;
     pid_file pid_file_;
     os::owned_fd parent_channel_;

@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cstddef>
 #include <cstdlib>
 #include <memory>
@@ -94,7 +95,9 @@ public:
 
     /// The environment as it is now, without any ECDYSIS_HANDOFF, and with `assignment` (NAME=value) at the end.
     /// Nor has it a WATCHDOG_PID that names this process: the child would take the watchdog for another's
-    /// (sd_watchdog_enabled(3)), and the service manager would end it for its silence.
+    /// (sd_watchdog_enabled(3)), and the service manager would end it for its silence. Nor what names this process as
+    /// the one that the manager passed descriptors to (sd_listen_fds(3)), or that it executed (SYSTEMD_EXEC_PID in
+    /// systemd.exec(5)).
     ///
     /// Not safe while another thread changes the environment (setenv(3)).
     [[nodiscard]] static std::vector<std::string> child_environment(std::string_view assignment)
@@ -102,7 +105,7 @@ public:
         auto const own_watchdog = "WATCHDOG_PID=" + std::to_string(::getpid());
         std::vector<std::string> result;
         for (char** entry = ::environ; entry != nullptr && *entry != nullptr; ++entry)
-            if (!is_handoff(*entry) && *entry != own_watchdog)
+            if (!is_of_one_process(*entry) && *entry != own_watchdog)
                 result.emplace_back(*entry);
         result.emplace_back(assignment);
         return result;
@@ -115,10 +118,11 @@ private:
         return ::stat("/", &root) == 0 ? os::identity_of(root) : os::identity{};
     }
 
-    static bool is_handoff(std::string_view entry) noexcept
+    static bool is_of_one_process(std::string_view entry) noexcept
     {
-        constexpr std::string_view name = "ECDYSIS_HANDOFF";
-        return entry.starts_with(name) && (entry.size() == name.size() || entry[name.size()] == '=');
+        constexpr std::array<std::string_view, 6> names{"ECDYSIS_HANDOFF", "LISTEN_PID",     "LISTEN_PIDFDID",
+                                                        "LISTEN_FDS",      "LISTEN_FDNAMES", "SYSTEMD_EXEC_PID"};
+        return std::ranges::find(names, entry.substr(0, entry.find('='))) != names.end();
     }
 
     static std::vector<std::string> own_arguments()

@@ -44,6 +44,7 @@ struct step
 /// | `n.send(step, ec)`   | void     | one message; `resource_unavailable_try_again` if the manager's queue is full |
 /// | `n.barrier(ec)`      | owned_fd | readable once the manager has worked through all sent so far; empty: nothing to wait for |
 /// | `n.supervised()`     | bool     | a manager watches this process: a child must not go on as heir            |
+/// | `n.stores()`         | bool     | the manager is to keep descriptors for when this service is started again |
 /// | `n.started_us()`     | bool     | the manager is this process's parent process, and should be the child's too |
 /// | `n.watchdog_interval()` | microseconds | within which each `watchdog` step is expected; zero: none is         |
 template <class T>
@@ -52,6 +53,7 @@ concept Policy = requires(T& n, T const& c, step const& s, error_code& ec) {
     { n.send(s, ec) } -> std::same_as<void>;
     { n.barrier(ec) } -> std::same_as<os::owned_fd>;
     { c.supervised() } noexcept -> std::same_as<bool>;
+    { c.stores() } noexcept -> std::same_as<bool>;
     { c.started_us() } noexcept -> std::same_as<bool>;
     { c.watchdog_interval() } noexcept -> std::same_as<std::chrono::microseconds>;
 };

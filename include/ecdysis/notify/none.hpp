@@ -30,6 +30,9 @@ struct none
     [[nodiscard]] static constexpr bool supervised() noexcept { return false; }
 
     /// Always false.
+    [[nodiscard]] static constexpr bool stores() noexcept { return false; }
+
+    /// Always false.
     [[nodiscard]] static constexpr bool started_us() noexcept { return false; }
 
     /// Always zero.

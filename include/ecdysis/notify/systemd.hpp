@@ -38,8 +38,9 @@ public:
         /// Whether it is an error that NOTIFY_SOCKET is not set (errc::no_service_manager, out of ready()). False: then
         /// nothing is told to anybody, as with notify::none; for a program that also runs from a shell.
         bool required = true;
-        /// Keep every listener in the manager's file descriptor store (FileDescriptorStoreMax= in the unit): when the
-        /// whole service was killed, the one that is started again claims them from there, and answers what waited.
+        /// Keep every listener, datagram socket and what upgrader::keep() is given in the manager's file descriptor store
+        /// (FileDescriptorStoreMax= in the unit): when the whole service was killed, the one that is started again claims
+        /// them from there, and answers what waited. What came from a socket unit is not kept: the manager has it.
         bool store = false;
         /// Feed the manager's watchdog (WatchdogSec= in the unit) from where the upgrader runs, so that a host whose loop
         /// stands still is found out.
@@ -63,8 +64,9 @@ public:
     /// Copies NOTIFY_SOCKET and the watchdog's variables, leaves them in the environment (the child needs
     /// them), and opens one datagram socket, close-on-exec and non-blocking. What goes wrong, `check` says.
     explicit systemd(options chosen) noexcept
-        // Not in a pid namespace of its own (PrivatePIDs=), whose first process cannot be given siblings (clone(2)).
-        : started_us_{positive(variable("SYSTEMD_EXEC_PID")) == os::number(os::this_process()) &&
+        : store_{chosen.store},
+          // Not in a pid namespace of its own (PrivatePIDs=), whose first process cannot be given siblings (clone(2)).
+          started_us_{positive(variable("SYSTEMD_EXEC_PID")) == os::number(os::this_process()) &&
                       os::number(os::parent_process()) != 0},
           watchdog_{chosen.watchdog ? read_watchdog() : std::chrono::microseconds{}}
     {
@@ -188,6 +190,9 @@ public:
 
     /// Whether NOTIFY_SOCKET was set to an address that can be used; also if the socket could not be opened.
     [[nodiscard]] bool supervised() const noexcept { return address_size_ != 0; }
+
+    /// Whether descriptors are to be kept in the store: it was chosen, and there is a manager.
+    [[nodiscard]] bool stores() const noexcept { return store_ && supervised(); }
 
     /// Whether systemd itself executed this process (SYSTEMD_EXEC_PID, systemd 248), and so is its parent process.
     [[nodiscard]] bool started_us() const noexcept { return supervised() && started_us_; }
@@ -355,6 +360,7 @@ private:
     socklen_t address_size_ = 0; ///< 0: no manager
     error_code error_;
     os::owned_fd socket_;
+    bool store_;
     bool started_us_;
     std::chrono::microseconds watchdog_;
 };

@@ -401,6 +401,19 @@ BOOST_AUTO_TEST_CASE(the_childs_environment_has_one_handoff)
     }) == 0);
 }
 
+BOOST_AUTO_TEST_CASE(the_childs_environment_names_no_process_as_itself)
+{
+    BOOST_TEST(apart([] {
+        ::clearenv();
+        for (auto const* name : {"LISTEN_PID", "LISTEN_PIDFDID", "LISTEN_FDS", "LISTEN_FDNAMES", "SYSTEMD_EXEC_PID"})
+            ::setenv(name, "1", 1);
+        for (auto const* name : {"LISTEN", "LISTEN_ADDRESS", "LISTEN_FDS_", "NOTIFY_SOCKET"})
+            ::setenv(name, "2", 1);
+        std::vector<std::string> const expected{"LISTEN=2", "LISTEN_ADDRESS=2", "LISTEN_FDS_=2", "NOTIFY_SOCKET=2", "A=b"};
+        return launch::program::child_environment("A=b") == expected ? 0 : 1;
+    }) == 0);
+}
+
 BOOST_AUTO_TEST_SUITE_END()
 
 int main(int count, char** arguments)

@@ -12,6 +12,7 @@ namespace notify = ecdysis::notify;
 static_assert(notify::Policy<notify::none>);
 static_assert(std::is_empty_v<notify::none>);
 static_assert(!notify::none::supervised());
+static_assert(!notify::none::stores());
 static_assert(noexcept(std::declval<notify::none const&>().check(std::declval<ecdysis::error_code&>())));
 static_assert(noexcept(std::declval<notify::none&>().send({}, std::declval<ecdysis::error_code&>())));
 static_assert(noexcept(std::declval<notify::none&>().barrier(std::declval<ecdysis::error_code&>())));
