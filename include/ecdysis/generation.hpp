@@ -89,7 +89,7 @@ public:
         files_->on_withdrawal(nullptr);
         parent_side_.reset();
         child_side_.reset();
-        supervision_.end();
+        supervision_.close();
         alive_.reset();
         error_code const gone{ECANCELED, boost::system::system_category()}; // Asio's operation_aborted
         ready_.set(gone);

@@ -16,6 +16,7 @@
 #include <boost/system/errc.hpp>
 
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -65,6 +66,11 @@ public:
 
     /// argv, argv[0] included.
     [[nodiscard]] std::vector<std::string> const& arguments() const noexcept { return arguments_; }
+
+    /// The signals that were ignored when this was constructed. Exec keeps that, and so it is part of how a program is
+    /// started: systemd's IgnoreSIGPIPE= is on by default, and a child that is not so started dies of a write to a
+    /// connection that its peer has closed, which its parent survived.
+    [[nodiscard]] std::vector<int> const& ignored() const noexcept { return ignored_; }
 
     /// The directory in which this generation was started; none if it could not be entered even then.
     [[nodiscard]] os::borrowed_fd directory() const noexcept { return directory_; }
@@ -197,7 +203,19 @@ private:
     }
 
     std::string path_;
+    [[nodiscard]] static std::vector<int> ignored_signals()
+    {
+        std::vector<int> result;
+        for (int signal = 1; signal != NSIG; ++signal) {
+            struct ::sigaction now{};
+            if (::sigaction(signal, nullptr, &now) == 0 && (now.sa_flags & SA_SIGINFO) == 0 && now.sa_handler == SIG_IGN)
+                result.push_back(signal);
+        }
+        return result;
+    }
+
     std::vector<std::string> arguments_;
+    std::vector<int> ignored_ = ignored_signals();
     os::identity root_at_start_;
     os::owned_fd directory_;
     os::owned_fd root_;

@@ -35,6 +35,7 @@ struct step
     std::chrono::microseconds extra{};             ///< starting, reloading or stopping takes up to so much longer from now
     std::string_view name{};                       ///< for store and unstore
     os::borrowed_fd descriptor{};                  ///< for store
+    std::chrono::steady_clock::time_point when = std::chrono::steady_clock::now(); ///< for reloading: when it began
 };
 
 /// What a policy of the axis `notify` must offer: telling the service manager what happens. Nothing waits.

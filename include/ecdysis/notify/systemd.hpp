@@ -9,7 +9,6 @@
 #include <fcntl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -96,7 +95,7 @@ public:
     /// | step         | sent, one assignment a line                                            |
     /// | ------------ | ---------------------------------------------------------------------- |
     /// | ready        | `READY=1`                                                              |
-    /// | reloading    | `RELOADING=1`, `MONOTONIC_USEC=` now, CLOCK_MONOTONIC in microseconds  |
+    /// | reloading    | `RELOADING=1`, `MONOTONIC_USEC=` when, in microseconds                 |
     /// | handing_over | `MAINPID=` child: after it the parent is no longer listened to           |
     /// | failed       | `READY=1`, with `MAINPID=` child before it if there is one             |
     /// | stopping     | `STOPPING=1`                                                           |
@@ -128,7 +127,7 @@ public:
             break;
         case step::kind::reloading:
             message.line("RELOADING=1");
-            message.line("MONOTONIC_USEC=", monotonic_now().count());
+            message.line("MONOTONIC_USEC=", microseconds_of(what.when).count());
             break;
         case step::kind::handing_over:
             if (os::number(what.child) <= 0) {
@@ -337,12 +336,10 @@ private:
             ec = make_error_code(boost::system::errc::resource_unavailable_try_again);
     }
 
-    [[nodiscard]] static std::chrono::microseconds monotonic_now() noexcept
+    /// steady_clock is CLOCK_MONOTONIC, in libstdc++ and libc++ on Linux.
+    [[nodiscard]] static std::chrono::microseconds microseconds_of(std::chrono::steady_clock::time_point when) noexcept
     {
-        ::timespec now{};
-        ::clock_gettime(CLOCK_MONOTONIC, &now);
-        return std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::seconds{now.tv_sec} +
-                                                                     std::chrono::nanoseconds{now.tv_nsec});
+        return std::chrono::duration_cast<std::chrono::microseconds>(when.time_since_epoch());
     }
 
     /// Empty where it is not set. Not secure_getenv(): that hides it from a program that has file capabilities.

@@ -9,6 +9,7 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -151,6 +152,20 @@ BOOST_AUTO_TEST_CASE(a_bare_name_is_found_in_PATH)
     BOOST_TEST(told({"ecdysis-server"}, "/", where.path.substr(1)) == where.path + "/ecdysis-server|ecdysis-server");
     BOOST_TEST(told({"ecdysis-server"}, where.path, "/bin").starts_with("no executable \"ecdysis-server\" in PATH"));
     BOOST_TEST(told({"ecdysis-server"}, where.path, "").starts_with("no executable \"ecdysis-server\" in PATH"));
+}
+
+BOOST_AUTO_TEST_CASE(what_was_ignored_at_the_start_is_known)
+{
+    BOOST_TEST(apart([] {
+        for (int signal = 1; signal != NSIG; ++signal)
+            ::signal(signal, SIG_DFL);
+        if (!launch::program{"/bin/true"}.ignored().empty())
+            return 1;
+        ::signal(SIGHUP, [](int) {});
+        ::signal(SIGPIPE, SIG_IGN);
+        ::signal(SIGRTMIN, SIG_IGN);
+        return launch::program{"/bin/true"}.ignored() == std::vector{SIGPIPE, SIGRTMIN} ? 0 : 2;
+    }) == 0);
 }
 
 BOOST_AUTO_TEST_CASE(without_an_environment_nothing_is_in_PATH)
