@@ -198,8 +198,8 @@ public:
         if (child_side_ && !serving_ && child_side_->may_accept() && !exit_.known()) {
             serving_ = true;
             began_serving_ = io::clock::now();
+            tell(events::serving{}); // before anybody else can say that it is so
             supervision_.takes_over(number());
-            tell(events::serving{}); // before the parent can say that it is so
             child_side_->serves();
         }
         return exit_;
