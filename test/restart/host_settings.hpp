@@ -79,6 +79,7 @@ struct settings
     std::chrono::milliseconds drain{20'000};
     bool state = false;
     bool manager_required = true;
+    bool watchdog = false;
 
     settings(int argc, char** argv)
     {
@@ -91,6 +92,8 @@ struct settings
                 state = true;
             else if (name == "--manager-optional")
                 manager_required = false;
+            else if (name == "--watchdog")
+                watchdog = true;
             else if (i + 1 == arguments.size())
                 throw std::runtime_error{"what is " + name + "?"};
             else
@@ -255,6 +258,9 @@ private:
                 ::pause();
         } else if (action == "sleep") {
             std::this_thread::sleep_for(std::chrono::milliseconds{number(100)});
+        } else if (action == "until") { // there is such a file
+            while (::access(argument.c_str(), F_OK) != 0)
+                std::this_thread::sleep_for(std::chrono::milliseconds{1});
         } else if (action == "fail") {
             fail(argument);
             ::_exit(3);
