@@ -258,7 +258,8 @@ private:
                 ::pause();
         } else if (action == "sleep") {
             std::this_thread::sleep_for(std::chrono::milliseconds{number(100)});
-        } else if (action == "until") { // there is such a file
+        } else if (action == "until") { // there is such a file; another says that it is waited for
+            ::close(::open((argument + ".awaited").c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0666));
             while (::access(argument.c_str(), F_OK) != 0)
                 std::this_thread::sleep_for(std::chrono::milliseconds{1});
         } else if (action == "fail") {
