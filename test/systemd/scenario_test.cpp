@@ -111,7 +111,7 @@ void check_partial_stop(unit const& one, F stop)
 
 } // namespace
 
-SYSTEMD_TEST(reload_count_by_signal)
+SYSTEMD_TEST_OF_HALF(reload_count_by_signal)
 {
     unit one{built, how};
     check_reload_count(one, [&](unsigned count) {
@@ -120,7 +120,7 @@ SYSTEMD_TEST(reload_count_by_signal)
     });
 }
 
-SYSTEMD_TEST(reload_count_by_socket)
+SYSTEMD_TEST_OF_HALF(reload_count_by_socket)
 {
     unit one{built, how};
     check_reload_count(one, [&](unsigned count) {
@@ -130,26 +130,26 @@ SYSTEMD_TEST(reload_count_by_socket)
     });
 }
 
-SYSTEMD_TEST(full_stop_by_signal)
+SYSTEMD_TEST_OF_HALF(full_stop_by_signal)
 {
     unit one{built, how};
     check_full_stop(one, [&] { send_signal(one, SIGTERM); });
 }
 
-SYSTEMD_TEST(full_stop_by_socket)
+SYSTEMD_TEST_OF_HALF(full_stop_by_socket)
 {
     auto const name = unique_name();
     unit one{built, how, whole(name)};
     check_full_stop(one, [&] { BOOST_TEST(ask_socket("@" + name + "-stop") == "ok exit=stopped connections=0"); });
 }
 
-SYSTEMD_TEST(partial_stop_by_signal)
+SYSTEMD_TEST_OF_HALF(partial_stop_by_signal)
 {
     unit one{built, how, whole(unique_name())};
     check_partial_stop(one, [&] { send_signal(one, SIGUSR1); });
 }
 
-SYSTEMD_TEST(partial_stop_by_socket)
+SYSTEMD_TEST_OF_HALF(partial_stop_by_socket)
 {
     auto const name = unique_name();
     unit one{built, how, whole(name)};

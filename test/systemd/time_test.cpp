@@ -45,7 +45,7 @@ void check_in_time(unit const& one)
 
 // ---- starts, upgrades and stops
 
-SYSTEMD_TEST_OF_HALF(start_that_takes_longer_than_the_manager_waits)
+SYSTEMD_TEST_OF_IO(start_that_takes_longer_than_the_manager_waits)
 {
     unit one{built, how, {.settings = {"TimeoutStartSec=1"}}};
     one.hold_at("claimed");
@@ -100,7 +100,7 @@ int wait_for_seconds_left(unit const& one, std::string const& before)
 
 } // namespace
 
-SYSTEMD_TEST_OF_HALF(drain_that_takes_longer_than_the_manager_waits)
+SYSTEMD_TEST_OF_IO(drain_that_takes_longer_than_the_manager_waits)
 {
     unit one{built, how, {.settings = {"TimeoutStopSec=1"}, .arguments = {"--drain", "15000"}}};
     one.start();
@@ -155,7 +155,7 @@ SYSTEMD_TEST_OF_HALF(watchdog_that_is_fed)
     check_in_time(one);
 }
 
-SYSTEMD_TEST_OF_HALF(watchdog_of_a_loop_that_stands_still)
+SYSTEMD_TEST_OF_IO(watchdog_of_a_loop_that_stands_still)
 {
     unit one{built, how, watched({"--watchdog"}, "upgrade_requested hang")};
     one.start();
@@ -186,7 +186,7 @@ SYSTEMD_TEST_OF_HALF(watchdog_of_a_child_that_stands_still)
     BOOST_TEST(!one.said("Watchdog timeout").empty());
 }
 
-SYSTEMD_TEST_OF_HALF(watchdog_without_the_option)
+SYSTEMD_TEST_OF_IO(watchdog_without_the_option)
 {
     unit one{built, how, watched({})};
     one.start();
