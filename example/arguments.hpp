@@ -41,6 +41,16 @@ template <class Integer>
             }};
 }
 
+/// An argument for a choice: `--store yes`.
+[[nodiscard]] inline argument flag(std::string name, bool& to, std::string help)
+{
+    return {std::move(name), "yes|no", std::move(help), [&to](std::string const& text) {
+                if (text != "yes" && text != "no")
+                    throw std::invalid_argument{"expected yes or no"};
+                to = text == "yes";
+            }};
+}
+
 /// What all examples are told on the command line.
 struct arguments
 {

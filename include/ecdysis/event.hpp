@@ -48,7 +48,8 @@ namespace events {
 
 /// A child, in its constructor: it has got all that its parent handed over, so many descriptors of every kind.
 struct inherited { std::size_t descriptors; os::process_id parent; };
-/// A child, at commit: no line of this host claimed what has that name; closed now.
+/// At commit: no line of this host claimed what the parent handed over, or the service manager passed, by that name;
+/// closed now.
 struct unclaimed { std::string name; };
 /// A child: the parent died before commit, where no service manager supervises it; this generation goes on without it.
 struct heir { os::process_id parent; };

@@ -19,6 +19,8 @@
 #include <ecdysis/pid_file.hpp>
 #include <ecdysis/signal_triggers.hpp>
 #include <ecdysis/states.hpp>
+#include <ecdysis/systemd/activation.hpp>
+#include <ecdysis/systemd/descriptor_store.hpp>
 
 #include <algorithm>
 #include <memory>
@@ -83,9 +85,10 @@ public:
         auto const hold = policies.io.lock();
         if (!in_fork())
             close();
+        files_->on_withdrawal(nullptr);
         parent_side_.reset();
         child_side_.reset();
-        supervision_.end();
+        supervision_.close();
         alive_.reset();
         error_code const gone{ECANCELED, boost::system::system_category()}; // Asio's operation_aborted
         ready_.set(gone);
@@ -107,7 +110,11 @@ public:
     {
         return remembering([&] {
             check_claiming([&] { return sockets::describe(kind, where); });
-            return inventory_.claim_or_open(policies.io, connections_, kind, where, options, inheritance(), accepting_);
+            auto const by = manager();
+            auto result = inventory_.claim_or_open(policies.io, connections_, kind, where, options, inheritance(),
+                                                   accepting_, &by);
+            store_new();
+            return result;
         });
     }
 
@@ -116,8 +123,11 @@ public:
     {
         return remembering([&] {
             check_claiming([&] { return sockets::describe(kind, where); });
-            return inventory_.claim_or_open_shards(policies.io, connections_, kind, where, count, std::move(options),
-                                                   inheritance(), accepting_);
+            auto const by = manager();
+            auto result = inventory_.claim_or_open_shards(policies.io, connections_, kind, where, count,
+                                                          std::move(options), inheritance(), accepting_, &by);
+            store_new();
+            return result;
         });
     }
 
@@ -128,14 +138,23 @@ public:
         auto taken = from != nullptr ? from->take(handoff::descriptor_kind::connection, name)
                                      : handoff::inheritance::descriptor{};
         if (!taken.fd)
+            taken.fd = passed_.claim_file(name);
+        if (!taken.fd)
             return {};
         return handed_over_file{std::move(taken.fd), std::move(taken.record.bytes)};
     }
 
-    /// What the parent hands over by name and nobody has claimed yet.
+    [[nodiscard]] offer keep(std::string name, int fd)
+    {
+        auto result = offer_file(files_, std::move(name), fd, {}, true);
+        store_new();
+        return result;
+    }
+
+    /// What the parent hands over by name, or the manager passed, and nobody has claimed yet.
     [[nodiscard]] std::vector<std::string> unclaimed_files()
     {
-        std::vector<std::string> result;
+        auto result = passed_.unclaimed_files();
         if (auto* const from = inheritance())
             for (auto const& one : from->all())
                 if (one.record.kind == handoff::descriptor_kind::connection && !one.claimed)
@@ -297,7 +316,11 @@ public:
     }
 
     void fill_late_state() { states_.fill_late(); }
-    void undo_state() noexcept { states_.undo(); }
+    void undo_state()
+    {
+        states_.undo();
+        post([this] { store_new(); }); // of what was opened meanwhile the child would not have known
+    }
 
     void take_pid_file_back()
     {
@@ -370,13 +393,18 @@ public:
     /// The child's commit: this generation may accept.
     void take_over()
     {
+        auto const stored = store_.came(passed_, inheritance());
+        auto const tell_unclaimed = [this](std::string const& name) { tell(events::unclaimed{name}); };
         if (auto* const from = inheritance())
-            from->close_unclaimed([this](std::string const& name) { tell(events::unclaimed{name}); });
+            from->close_unclaimed(tell_unclaimed);
+        passed_.close_unclaimed(tell_unclaimed);
         drop_unread_state(handover::early);
         accepting_ = true;
         if (child_side_)
             supervision_.begins();
         inventory_.open([this](std::string what) { warn(std::move(what)); });
+        store_.take_out_all_but_ours(stored);
+        store_new();
         if (pid_file_ && child_side_)
             take_pid_file_back();
         error_code ec;
@@ -401,6 +429,11 @@ public:
 private:
     void set_up()
     {
+        if (options_.socket_activation && child_side_)
+            static_cast<void>(systemd::listen_variables::take()); // the parent claimed what they announced
+        else if (options_.socket_activation)
+            passed_.take([this](std::string what) { warn(std::move(what)); });
+        files_->on_withdrawal([this](std::string const& name) { withdrawn(name); });
         for (auto const& [what, where] : {std::pair{request::upgrade, options_.control.upgrade},
                                           std::pair{request::stop, options_.control.stop},
                                           std::pair{request::partial_stop, options_.control.partial_stop}})
@@ -425,6 +458,9 @@ private:
             child_side_->watch(ec);
         if (ec)
             throw error{ec, "watch the parent"};
+        if (!child_side_)
+            for (auto& sentence : policies.notify.advice())
+                warn(std::move(sentence));
     }
 
     void first_ready()
@@ -436,6 +472,39 @@ private:
         began_serving_ = io::clock::now();
         take_over();
         tell(events::serving{});
+    }
+
+    // ---- the service manager's store
+
+    [[nodiscard]] typename inventory<Io>::manager manager()
+    {
+        return {passed_, [this](handoff::record const& what, std::string why) {
+                    warn(std::move(why));
+                    store_.take_out(what); // now, for it may be in the way of what is opened instead
+                }};
+    }
+
+    /// During an upgrade it is not told: the child would not know of it, and this generation is not heard any more when
+    /// that serves.
+    void store_new()
+    {
+        if (accepting_ && !retired_ && !leaving_ && !parent_side_->upgrading())
+            store_.put_new();
+    }
+
+    /// From any thread. The host's own end is no withdrawal: then nobody runs what is posted.
+    void withdrawn(std::string const& name) noexcept
+    try {
+        if (in_fork())
+            return;
+        post([this, name] {
+            if (retired_ || leaving_ || exit_.known())
+                return;
+            store_.withdraw(name);
+            store_new();
+        });
+    } catch (...) {
+        // No memory to post it: it stays in the store, as if this process had ended here.
     }
 
     // ---- triggers
@@ -514,8 +583,10 @@ private:
 
     [[nodiscard]] os::unlinked paths_to_unlink() const noexcept
     {
+        // A first generation that fails before it was ready leaves the paths of what it found in the manager's store to
+        // the one that is started next.
         if (is_last())
-            return os::unlinked::all;
+            return child_side_ || accepting_ || leaving_ ? os::unlinked::all : os::unlinked::fresh;
         return retired_ || parent_side_->has_committed_child() ? os::unlinked::none : os::unlinked::fresh;
     }
 
@@ -627,6 +698,7 @@ private:
     inventory<Io> inventory_;
     std::shared_ptr<offered_files> files_ = std::make_shared<offered_files>();
     ecdysis::states states_;
+    systemd::activation passed_; ///< by the service manager, to the first generation, until it is ready
     control_server<Io> control_;
     pid_file pid_file_;
     os::owned_fd parent_channel_;
@@ -647,6 +719,8 @@ private:
     outcome<std::size_t> drained_;
 
     notify::supervision<Io, Notify> supervision_{policies.io, policies.notify, [this](std::string what) { warn(std::move(what)); }};
+    systemd::descriptor_store<Io, Notify> store_{policies.notify, supervision_, inventory_, *files_,
+                                                 [this](std::string what) { warn(std::move(what)); }};
     signal_triggers<Io> signals_;
     handle signal_delay_;
     handle drain_deadline_;

@@ -5,8 +5,10 @@
 #include <ecdysis/drain.hpp>
 #include <ecdysis/handoff/bequest.hpp>
 #include <ecdysis/handoff/inheritance.hpp>
+#include <ecdysis/handoff/socket_record.hpp>
 #include <ecdysis/handoff/wire.hpp>
 #include <ecdysis/listener.hpp>
+#include <ecdysis/systemd/activation.hpp>
 
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -14,6 +16,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <memory>
 #include <string>
 #include <unordered_map>
@@ -29,19 +32,32 @@ class inventory
 public:
     using source_ptr = std::shared_ptr<typename Io::source>;
 
-    /// The parent's socket of that name, verified, or a new one. Throws `error`.
-    /// `from`: null when nothing can be inherited (any more). `accepting`: it may listen at once.
+    /// What the service manager passed to the first generation.
+    struct manager
+    {
+        systemd::activation& passed;
+        /// What the store had and cannot be used, and why.
+        std::function<void(handoff::record const&, std::string)> unused;
+    };
+
+    /// The parent's socket of that name, or the manager's that fits, verified; or a new one. Throws `error`.
+    /// `from`: null when nothing can be inherited (any more). `accepting`: it may listen at once. `by`: null when
+    /// nothing was passed.
     [[nodiscard]] source_ptr claim_or_open(Io& io, std::shared_ptr<open_connections> const& connections,
                                            socket_kind kind, address const& where, listen_options const& options,
-                                           handoff::inheritance* from, bool accepting)
+                                           handoff::inheritance* from, bool accepting, manager const* by = nullptr)
     {
         auto const name = sockets::describe(kind, where);
-        if (auto* const found = from != nullptr ? from->find(wire_kind(kind), name) : nullptr) {
+        if (auto* const found = from != nullptr ? from->find(handoff::wire_kind(kind), name) : nullptr) {
             sockets::verify(found->fd, kind, where, options);
             auto taken = from->take(*found);
-            socket inherited{std::move(taken.record), kind, where, options, {}, true, true, todo::listen};
-            return keep(io, connections, std::move(inherited), std::move(taken.fd), accepting);
+            return keep(io, connections, inherited_socket(std::move(taken.record), kind, where, options),
+                        std::move(taken.fd), accepting);
         }
+        if (by != nullptr)
+            if (auto claimed = by->passed.claim(kind, where, options, by->unused))
+                return keep(io, connections, inherited_socket(std::move(claimed->record), kind, where, options),
+                            std::move(claimed->fd), accepting);
         auto fd = sockets::open(kind, where, options);
         auto const path = sockets::bind(fd, kind, where, options);
         // A listener of a child listens only after commit: connections that it was given would be reset if it failed.
@@ -58,15 +74,18 @@ public:
     [[nodiscard]] std::vector<source_ptr>
     claim_or_open_shards(Io& io, std::shared_ptr<open_connections> const& connections, socket_kind kind,
                          address const& where, std::size_t count, listen_options options, handoff::inheritance* from,
-                         bool accepting)
+                         bool accepting, manager const* by = nullptr)
     {
         options.reuse_port = true;
         auto const name = sockets::describe(kind, where);
         std::vector<source_ptr> result;
-        auto const inherited = [&] { return from != nullptr && from->find(wire_kind(kind), name) != nullptr; };
+        auto const inherited = [&] {
+            return (from != nullptr && from->find(handoff::wire_kind(kind), name) != nullptr) ||
+                   (by != nullptr && by->passed.has(kind, where, options, by->unused));
+        };
         try {
             while (result.empty() || inherited()) {
-                result.push_back(claim_or_open(io, connections, kind, where, options, from, accepting));
+                result.push_back(claim_or_open(io, connections, kind, where, options, from, accepting, by));
                 sockets::set(result.back()->fd(), SOL_SOCKET, SO_REUSEPORT, 1, "set SO_REUSEPORT on " + name);
             }
             error_code ec;
@@ -76,7 +95,7 @@ public:
             while (result.size() < count)
                 result.push_back(add_shard(io, connections, kind, name, bound, options, from, accepting));
         } catch (...) {
-            take_back(result, from);
+            take_back(result, from, by);
             throw;
         }
         return result;
@@ -93,6 +112,37 @@ public:
             if (!one.failed)
                 result.add(one.record, one.source->fd(), one.source);
         return result;
+    }
+
+    // ---- for the manager's store
+
+    /// `put(record, fd)` for all that it should have and was not told of: not what it has by a socket unit.
+    template <class Put>
+    void keep_in_store(Put&& put)
+    {
+        for (std::size_t i = 0, count = sockets_.size(); i != count; ++i) { // `put` may open others
+            auto& one = sockets_[i];
+            if (one.failed || (one.record.flags & (handoff::manager_owned | handoff::in_store)) != 0)
+                continue;
+            one.record.flags |= handoff::in_store;
+            put(one.record, one.source->fd());
+        }
+    }
+
+    /// It has none any more.
+    void leave_store() noexcept
+    {
+        for (auto& one : sockets_)
+            one.record.flags &= static_cast<std::uint8_t>(~handoff::in_store);
+    }
+
+    /// Whether one of those that it has is called as that is.
+    [[nodiscard]] bool has_stored(handoff::record const& what) const
+    {
+        return std::ranges::any_of(sockets_, [&](socket const& one) {
+            return !one.failed && (one.record.flags & handoff::in_store) != 0 && one.record.name == what.name &&
+                   one.record.device == what.device && one.record.inode == what.inode;
+        });
     }
 
     // ---- life
@@ -177,22 +227,25 @@ private:
         address where;
         listen_options options;
         source_ptr source;
-        bool inherited; ///< and so the parent's, until it has retired
+        bool inherited; ///< and so the parent's, until it has retired; or passed by the manager
         bool ours;      ///< the path, if it has one, is for us to unlink
         todo left;
         bool failed = false; ///< to open at commit
     };
 
-    [[nodiscard]] static handoff::descriptor_kind wire_kind(socket_kind kind) noexcept
+    [[nodiscard]] static socket inherited_socket(handoff::record&& what, socket_kind kind, address const& where,
+                                                 listen_options const& options)
     {
-        return is_datagram(kind) ? handoff::descriptor_kind::datagram : handoff::descriptor_kind::listener;
+        // The backlog of a socket unit's is what that says.
+        auto const left = (what.flags & handoff::manager_owned) != 0 ? todo::nothing : todo::listen;
+        return {std::move(what), kind, where, options, {}, true, true, left};
     }
 
     [[nodiscard]] handoff::record new_record(socket_kind kind, std::string const& name, os::identity path)
     {
         if (name.size() > handoff::max_name)
             throw error{errc::name_too_long, "listen on " + name};
-        return {.kind = wire_kind(kind),
+        return {.kind = handoff::wire_kind(kind),
                 .name = name,
                 .bytes = {},
                 .device = path.device,
@@ -218,7 +271,7 @@ private:
 
     /// The host gets none of these, the last that were made, so none may take connections: new ones go, and inherited
     /// ones can be claimed again.
-    void take_back(std::vector<source_ptr> const& made, handoff::inheritance* from)
+    void take_back(std::vector<source_ptr> const& made, handoff::inheritance* from, manager const* by)
     {
         while (!sockets_.empty() && std::ranges::find(made, sockets_.back().source) != made.end()) {
             auto& one = sockets_.back();
@@ -227,7 +280,10 @@ private:
                 os::owned_fd copy{os::call(ec, [&] { return ::fcntl(one.source->fd().get(), F_DUPFD_CLOEXEC, 3); })};
                 if (ec)
                     return; // it stays, for its queue may hold connections
-                from->give_back(one.record, std::move(copy));
+                if (from != nullptr)
+                    from->give_back(one.record, std::move(copy));
+                else if (by != nullptr)
+                    by->passed.give_back(std::move(copy));
             } else {
                 end(one, os::unlinked::fresh);
             }

@@ -34,8 +34,9 @@ enum class on_stop {
 /// must be the parent's for [::] (errc::descriptor_mismatch).
 struct listen_options
 {
-    /// The FileDescriptorName= of a systemd socket unit: of what the manager passed, only a socket of that name is taken.
-    /// Empty: any that is of this kind and on this address.
+    /// The FileDescriptorName= of a systemd socket unit: of what the units passed, only a socket of that name is taken, and
+    /// if that name came with other sockets only, that is errc::descriptor_mismatch. Empty: any that is of this kind and on
+    /// this address. Neither `backlog` nor `mode` count for those: the unit's do, in every generation.
     std::string name{};
     int backlog = SOMAXCONN;          ///< of listen(2): at most net.core.somaxconn; negative: that
     on_stop at_stop = on_stop::end;   ///< an upgrade ends it in any case

@@ -11,11 +11,13 @@
 #include <fcntl.h>
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
 #include <string>
 #include <utility>
+#include <vector>
 
 namespace ecdysis {
 
@@ -34,6 +36,8 @@ struct offered_files
         std::string name;
         std::string bytes;
         std::shared_ptr<os::owned_fd const> fd;
+        bool kept = false;     ///< in the service manager's store too
+        bool in_store = false; ///< and that was told so
     };
 
     /// Adds all that are offered now, in the order in which they were.
@@ -45,13 +49,40 @@ struct offered_files
             to.add({.kind = handoff::descriptor_kind::connection,
                     .index = indexes[file.name]++,
                     .name = file.name,
-                    .bytes = file.bytes},
+                    .bytes = file.bytes,
+                    .flags = file.in_store ? handoff::in_store : std::uint8_t{0}},
                    *file.fd, file.fd);
+    }
+
+    /// Those that are to be kept in the store and are not there; the caller puts them there.
+    [[nodiscard]] std::vector<file> take_unstored()
+    {
+        std::vector<file> result;
+        std::lock_guard const hold{mutex};
+        for (auto& [key, file] : all)
+            if (file.kept && !std::exchange(file.in_store, true))
+                result.push_back(file);
+        return result;
+    }
+    /// Those of that name are not in the store any more: it knows names, not files.
+    void took_out_of_store(std::string const& name)
+    {
+        std::lock_guard const hold{mutex};
+        for (auto& [key, file] : all)
+            if (file.name == name)
+                file.in_store = false;
+    }
+    /// What hears of each that was in the store and is withdrawn; from any thread, and not to wait. Null: nobody.
+    void on_withdrawal(std::function<void(std::string const&)> f)
+    {
+        std::lock_guard const hold{mutex};
+        withdrawn = std::move(f);
     }
 
     std::mutex mutex;
     std::map<std::uint64_t, file> all;
     std::uint64_t next = 0;
+    std::function<void(std::string const&)> withdrawn;
 };
 
 /// Keeps one file offered to the next generation, as long as it lives. Movable; any thread may drop it.
@@ -77,13 +108,17 @@ public:
     }
     ~offer() { withdraw(); }
 
-    /// The file is not handed over by an upgrade that starts from now on.
+    /// The file is not handed over by an upgrade that starts from now on; while the service serves it goes from the
+    /// store, too.
     void withdraw() noexcept
     {
-        if (auto const files = std::exchange(files_, nullptr)) {
-            std::lock_guard const hold{files->mutex};
-            files->all.erase(key_);
-        }
+        auto const files = std::exchange(files_, nullptr);
+        if (!files)
+            return;
+        std::lock_guard const hold{files->mutex};
+        auto const gone = files->all.extract(key_);
+        if (gone.mapped().in_store && files->withdrawn)
+            files->withdrawn(gone.mapped().name);
     }
 
 private:
@@ -91,8 +126,9 @@ private:
     std::uint64_t key_ = 0;
 };
 
-/// Offers a duplicate of `fd`. Throws `error`: errc::name_too_long, and what fcntl(2) says.
-[[nodiscard]] inline offer offer_file(std::shared_ptr<offered_files> files, std::string name, int fd, std::string bytes)
+/// Offers a duplicate of `fd`; `kept`: in the store, too. Throws `error`: errc::name_too_long, and what fcntl(2) says.
+[[nodiscard]] inline offer offer_file(std::shared_ptr<offered_files> files, std::string name, int fd, std::string bytes,
+                                      bool kept = false)
 {
     if (name.size() > handoff::max_name || bytes.size() > handoff::max_bytes)
         throw error{errc::name_too_long, "offer \"" + name + "\""};
@@ -100,7 +136,8 @@ private:
     os::owned_fd copy{os::call(ec, [&] { return ::fcntl(fd, F_DUPFD_CLOEXEC, 3); })};
     if (ec)
         throw error{ec, "offer \"" + name + "\", descriptor " + std::to_string(fd)};
-    return {std::move(files), {std::move(name), std::move(bytes), std::make_shared<os::owned_fd const>(std::move(copy))}};
+    return {std::move(files),
+            {std::move(name), std::move(bytes), std::make_shared<os::owned_fd const>(std::move(copy)), kept}};
 }
 
 } // namespace ecdysis

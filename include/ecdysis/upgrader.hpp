@@ -97,8 +97,10 @@ public:
     [[nodiscard]] unsigned generation() const noexcept { return generation_.number(); }
 
     // ---- what it listens on: before ready, and later for new addresses. Each claims what the parent has under the
-    // same kind and address, as it was asked for (port 0 keeps its port), or opens it. `where`: see address; its text
-    // may be given as it is. Nothing is accepted before commit, and a child's new listener does not listen before.
+    // same kind and address, as it was asked for (port 0 keeps its port), or opens it. The first generation claims what
+    // systemd passed (options.socket_activation): by listen_options::name, from its store, or by kind and address.
+    // `where`: see address; its text may be given as it is. Nothing is accepted before commit, and a child's new listener
+    // does not listen before.
     //
     // Errors: invalid_address (text that is none, or not of this kind); address_in_use (a Unix path where something
     // answers, or that is no socket); descriptor_mismatch (what the parent has is not what is asked for);
@@ -203,9 +205,23 @@ public:
     {
         return guarded(ec, [&] { return offer(std::move(name), fd, std::move(bytes)); });
     }
-    /// The next file that the parent offers under `name`; nothing if there is none (any more). Before ready: what was
-    /// not claimed is closed at commit. Errors: too_late between ready and commit; not_serving after a stop, or once a
-    /// child serves.
+    /// The same, and kept in the service manager's store where the notify policy has one (notify::systemd::options::store):
+    /// when the whole service was killed, the first generation of the one that is started again claims it by `name`. When
+    /// the result goes while this generation serves, the file goes from the store; not with an exit or with this process.
+    /// What a child or that first generation claimed and does not keep anew goes, too, at commit.
+    [[nodiscard]] ecdysis::offer keep(std::string name, int fd)
+    {
+        auto const hold = generation_.policies.io.lock();
+        return generation_.keep(std::move(name), fd);
+    }
+    [[nodiscard]] ecdysis::offer keep(std::string name, int fd, error_code& ec)
+    {
+        return guarded(ec, [&] { return keep(std::move(name), fd); });
+    }
+    /// The next file that the parent offers under `name`, or that the service manager passed to the first generation: from
+    /// its store, or of a socket unit where it is no listener and no datagram socket (a FIFO, a special file, the
+    /// "connection" of Accept=yes). Nothing if there is none (any more). Before ready: what was not claimed is closed at
+    /// commit. Errors: too_late between ready and commit; not_serving after a stop, or once a child serves.
     [[nodiscard]] std::optional<handed_over_file> claim(std::string const& name)
     {
         auto const hold = generation_.policies.io.lock();
@@ -215,7 +231,7 @@ public:
     {
         return guarded(ec, [&] { return claim(name); });
     }
-    /// The names of all files that the parent offers and that were not claimed yet, in its order, one for each file.
+    /// The names of all files that claim() would find, in their order, one for each file.
     /// Empty after commit. Cannot fail.
     [[nodiscard]] std::vector<std::string> unclaimed_files()
     {

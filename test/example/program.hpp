@@ -95,10 +95,11 @@ struct outcome
 class service
 {
 public:
-    service(std::string name, int type) : name_{std::move(name)}, type_{type}
+    service(std::string name, int type, std::vector<std::string> arguments = {}) : name_{std::move(name)}, type_{type}
     {
-        now_ = launch(name_,
-                      {"--listen", "127.0.0.1:0", "--control", path("control"), "--pid-file", path("pid")}, folder_);
+        arguments.insert(arguments.end(),
+                         {"--listen", "127.0.0.1:0", "--control", path("control"), "--pid-file", path("pid")});
+        now_ = launch(name_, std::move(arguments), folder_);
         BOOST_REQUIRE_MESSAGE(wait_until([this] { return generations() == 1 || family::instance().ended(now_); }) &&
                                   !family::instance().ended(now_),
                               name_ << " did not start: " << log());

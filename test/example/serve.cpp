@@ -55,6 +55,7 @@ constexpr std::array all{
     kind{"state", SOCK_DGRAM, "hello", counted},
     kind{"channel", SOCK_STREAM, "hello", echoed_by},
     kind{"http_asio", SOCK_STREAM, get, generation_and_pid},
+    kind{"http_systemd", SOCK_STREAM, get, generation_and_pid},
 };
 
 std::ostream& operator<<(std::ostream& to, kind const& one)
@@ -271,4 +272,16 @@ BOOST_AUTO_TEST_CASE(http_asio_asks_its_peers_to_close)
     }
     it.expect_parent_ended();
     it.stop();
+}
+
+// Without systemd it is a server like the others: what it would ask of a manager it leaves.
+BOOST_AUTO_TEST_CASE(http_systemd_needs_no_manager)
+{
+    service it{"http_systemd", SOCK_STREAM, {"--name", "http", "--store", "yes", "--watchdog", "yes"}};
+    it.upgrade(1);
+    it.expect_parent_ended();
+    BOOST_TEST(ask(it, all.back()) == generation_and_pid(1, it.pid(), 0));
+    it.stop();
+    BOOST_TEST(run("http_systemd", {"--store", "maybe"}).err ==
+               "http_systemd: --store maybe: expected yes or no; see http_systemd --help\n");
 }

@@ -6,7 +6,9 @@
 
 #include <ecdysis/upgrader.hpp>
 
+#include <sys/mman.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <mutex>
@@ -41,6 +43,8 @@ public:
                     open(one);
         for (auto const& [name, count] : chosen.offers)
             offer(name, count);
+        for (auto const& name : chosen.keeps)
+            keep(name);
         while (auto file = up.claim("connection"))
             handed_over.push_back({std::move(file->fd), std::move(file->bytes)});
         if (chosen.state)
@@ -144,6 +148,7 @@ private:
     void open(listen const& what)
     {
         ecdysis::listen_options const options{
+            .name = what.name,
             .backlog = chosen.backlog,
             .at_stop = what.stays ? ecdysis::on_stop::stay : ecdysis::on_stop::end,
             .v6_only = what.v6_only,
@@ -195,6 +200,21 @@ private:
             offers_.push_back(up.offer(name, file.get(), "number " + std::to_string(i)));
         }
         log("offered", name + " " + std::to_string(claimed) + " of " + std::to_string(count));
+    }
+
+    /// A file that says which process made it.
+    void keep(std::string const& name)
+    {
+        auto found = up.claim(name);
+        auto file = found ? std::move(found->fd) : ecdysis::os::owned_fd{::memfd_create(name.c_str(), MFD_CLOEXEC)};
+        if (!found) {
+            auto const text = "of " + std::to_string(::getpid());
+            [[maybe_unused]] auto const written = ::pwrite(file.get(), text.data(), text.size(), 0);
+        }
+        char text[64];
+        auto const size = ::pread(file.get(), text, sizeof text, 0);
+        log("kept", name + " " + std::string(text, size < 0 ? 0 : static_cast<std::size_t>(size)));
+        offers_.push_back(up.keep(name, file.get()));
     }
 
     void open_state()

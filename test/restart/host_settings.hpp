@@ -31,9 +31,10 @@
 
 namespace host {
 
-/// One --listen: [stay:][v6only:]KIND:[COUNT:]ADDRESS.
+/// One --listen: [name=NAME:][stay:][v6only:]KIND:[COUNT:]ADDRESS.
 struct listen
 {
+    std::string name; ///< that a socket unit gives it
     std::string kind;
     std::size_t count = 1;
     std::string address;
@@ -42,6 +43,11 @@ struct listen
 
     explicit listen(std::string text)
     {
+        if (text.starts_with("name=")) {
+            auto const end = text.find(':');
+            name = text.substr(5, end - 5);
+            text.erase(0, end + 1);
+        }
         stays = take(text, "stay");
         v6_only = take(text, "v6only");
         for (auto const* known : {"tcp", "unix", "seqpacket", "udp", "datagram", "shards", "udp-shards", "idle"})
@@ -71,6 +77,7 @@ struct settings
     ecdysis::options options{};
     std::vector<listen> listens{};
     std::vector<std::pair<std::string, std::size_t>> offers{}; ///< name, and how many files
+    std::vector<std::string> keeps{};                          ///< in the manager's store
     std::string log = "/dev/null";
     std::string behave = "/dev/null";
     std::size_t threads = 2;   ///< that run the io_context
@@ -79,6 +86,7 @@ struct settings
     std::chrono::milliseconds drain{20'000};
     bool state = false;
     bool manager_required = true;
+    bool store = false;
     bool watchdog = false;
 
     settings(int argc, char** argv)
@@ -92,6 +100,8 @@ struct settings
                 state = true;
             else if (name == "--manager-optional")
                 manager_required = false;
+            else if (name == "--store")
+                store = true;
             else if (name == "--watchdog")
                 watchdog = true;
             else if (i + 1 == arguments.size())
@@ -150,6 +160,8 @@ private:
             acceptors = std::stoul(value);
         else if (name == "--backlog")
             backlog = std::stoi(value);
+        else if (name == "--keep")
+            keeps.push_back(value);
         else if (name == "--offer") // NAME:COUNT
             offers.emplace_back(value.substr(0, value.find(':')), std::stoul(value.substr(value.find(':') + 1)));
         else

@@ -889,15 +889,15 @@ RESTART_TEST(a_manager_hears_everything_in_order)
     std::vector<std::string> const expected{
         "EXTEND_TIMEOUT_USEC=60000000",
         "READY=1\nSTATUS=generation 0 serving",
-        "EXTEND_TIMEOUT_USEC=75000000\nSTATUS=upgrading",
+        "EXTEND_TIMEOUT_USEC=30000000\nSTATUS=upgrading",
         "READY=1\nSTATUS=upgrade failed: exit status 3: config: no such upstream",
-        "EXTEND_TIMEOUT_USEC=75000000\nSTATUS=upgrading",
+        "EXTEND_TIMEOUT_USEC=30000000\nSTATUS=upgrading",
         "MAINPID=" + std::to_string(child),
         "BARRIER=1",
+        "EXTEND_TIMEOUT_USEC=30000000",
         "RELOADING=1\nMONOTONIC_USEC=TIME",
         "READY=1\nSTATUS=generation 1 serving",
         "STOPPING=1\nSTATUS=stopping",
-        "EXTEND_TIMEOUT_USEC=25000000",
     };
     BOOST_TEST(heard == expected, boost::test_tools::per_element());
     std::vector<::pid_t> const from{parent, parent, parent, parent, parent, parent, parent, child, child, child, child};

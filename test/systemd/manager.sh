@@ -47,7 +47,8 @@ inside()
     mount -t tmpfs -o mode=755 tmpfs /run || skip "cannot mount a tmpfs"
     mount -t cgroup2 cgroup2 /sys/fs/cgroup || skip "cannot mount a cgroup2"
     mount --bind "$directory/kmsg" /dev/kmsg || skip "cannot mount over /dev/kmsg"
-    mkdir -p /run/systemd/system "$directory/run" "$directory/none"
+    mkdir -p /run/systemd/system /run/systemd/inaccessible/dir "$directory/run" "$directory/none"
+    touch /run/systemd/inaccessible/reg && chmod 000 /run/systemd/inaccessible/* # what the system's manager makes for ProtectHome=
     chmod 700 "$directory/run"
     found=$(/usr/lib/systemd/systemd --version 2>&1 | sed -n '1s/^systemd \([0-9]*\).*/\1/p')
     [[ $found = "$version" ]] || skip "the systemd that is here is ${found:-none}"

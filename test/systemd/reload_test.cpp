@@ -39,6 +39,33 @@ SYSTEMD_TEST(reload_five_times)
     BOOST_TEST(one.show("NRestarts") == "0");
 }
 
+namespace {
+
+/// The signals that a process ignores, as the kernel shows them.
+std::string ignored_by(::pid_t pid)
+{
+    std::ifstream status{"/proc/" + std::to_string(pid) + "/status"};
+    for (std::string line; std::getline(status, line);)
+        if (line.starts_with("SigIgn:"))
+            return line;
+    return {};
+}
+
+} // namespace
+
+// systemd starts a service with SIGPIPE ignored, unless told otherwise. One that counts on it is not to die of it later.
+SYSTEMD_TEST(a_child_ignores_what_systemd_had_the_first_generation_ignore)
+{
+    unit one{built, how};
+    one.start();
+    auto const first = ignored_by(one.check_serves(0, "generation 0 serving"));
+    BOOST_TEST(first == "SigIgn:\t0000000000001000");
+    for (unsigned generation = 1; generation != 3; ++generation) {
+        BOOST_TEST(one.systemctl("reload").ok());
+        BOOST_TEST(ignored_by(one.check_serves(generation, "generation " + std::to_string(generation) + " serving")) == first);
+    }
+}
+
 SYSTEMD_TEST(reload_to_a_program_that_fails)
 {
     unit one{built, how};

@@ -6,6 +6,8 @@
 
 #include <ecdysis/io/sync.hpp>
 
+#include "systemd/passed.hpp"
+
 #include <fcntl.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -155,4 +157,146 @@ BOOST_AUTO_TEST_CASE(shards_of_which_one_fails_take_nothing_from_anybody)
         childs.close(os::unlinked::all);
         parents.close(os::unlinked::all);
     }
+}
+
+namespace {
+
+/// A first generation's, and what the manager passed to it.
+struct activated
+{
+    activated()
+    {
+        passed.take([](std::string const& what) { BOOST_ERROR(what); });
+    }
+    ~activated() { all.close(os::unlinked::all); }
+
+    auto claim(socket_kind kind, address const& where, listen_options const& options = {})
+    {
+        return all.claim_or_open(io, connections, kind, where, options, nullptr, false, &by);
+    }
+    auto claim_shards(std::size_t count, address const& where, listen_options const& options = {})
+    {
+        return all.claim_or_open_shards(io, connections, socket_kind::tcp, where, count, options, nullptr, false, &by);
+    }
+
+    io::sync io;
+    std::shared_ptr<open_connections> connections = std::make_shared<open_connections>();
+    systemd::activation passed;
+    inventory<io::sync>::manager by{passed, [](handoff::record const& what, std::string const&) { BOOST_ERROR(what.name); }};
+    inventory<io::sync> all;
+};
+
+os::owned_fd listening(socket_kind kind, address const& where, listen_options const& options = {})
+{
+    auto socket = sockets::open(kind, where, options);
+    (void)sockets::bind(socket, kind, where, options);
+    sockets::listen(socket, kind, where, options);
+    return passed::away(std::move(socket));
+}
+
+/// What listen(2) was told, as far as the kernel shows it: of TCP, tcpi_sacked of a listener.
+unsigned backlog(os::borrowed_fd socket)
+{
+    ::tcp_info info{};
+    ::socklen_t size = sizeof info;
+    BOOST_REQUIRE(::getsockopt(socket.get(), IPPROTO_TCP, TCP_INFO, &info, &size) == 0);
+    return info.tcpi_sacked;
+}
+
+} // namespace
+
+BOOST_AUTO_TEST_CASE(a_socket_units_socket_stays_the_units_in_all_generations)
+{
+    directory const place;
+    passed manager;
+    manager.add(listening(socket_kind::unix_stream, place / "x", {.mode = 0666}), "x");
+    manager.add(listening(socket_kind::tcp, "127.0.0.1:0", {.backlog = 7}), "tcp");
+    activated first;
+    listen_options const asked{.backlog = 3, .mode = 0600};
+    (void)first.claim(socket_kind::unix_stream, place / "x", asked);
+    auto const tcp = first.claim(socket_kind::tcp, "127.0.0.1:0", asked);
+    auto const unwarned = [](std::string const& what) { BOOST_ERROR(what); };
+    first.all.open(unwarned);
+    BOOST_TEST(backlog(tcp->fd()) == 7U);
+    BOOST_TEST(mode_of(place / "x") == 0666U);
+    first.all.keep_in_store([](handoff::record const& what, os::borrowed_fd) { BOOST_ERROR(what.name); });
+
+    auto const handed_over = first.all.bequeath();
+    handoff::inheritance from;
+    for (std::size_t i = 0; i != handed_over.fds.size(); ++i) {
+        BOOST_TEST(handed_over.records[i].flags == handoff::manager_owned);
+        from.add(handed_over.records[i], os::owned_fd{::fcntl(handed_over.fds[i].get(), F_DUPFD_CLOEXEC, 50)});
+    }
+    inventory<io::sync> childs;
+    (void)childs.claim_or_open(first.io, first.connections, socket_kind::unix_stream, place / "x", asked, &from, false);
+    (void)childs.claim_or_open(first.io, first.connections, socket_kind::tcp, "127.0.0.1:0", asked, &from, false);
+    childs.open(unwarned);
+    BOOST_TEST(backlog(tcp->fd()) == 7U);
+    BOOST_TEST(mode_of(place / "x") == 0666U);
+    BOOST_TEST(childs.bequeath().records.front().flags == handoff::manager_owned);
+    childs.keep_in_store([](handoff::record const& what, os::borrowed_fd) { BOOST_ERROR(what.name); });
+    childs.close(os::unlinked::all);
+    first.all.close(os::unlinked::all);
+    BOOST_TEST(fs::exists(place / "x"));
+}
+
+BOOST_AUTO_TEST_CASE(what_comes_from_the_store_is_ours_again)
+{
+    directory const place;
+    passed manager;
+    auto socket = listening(socket_kind::unix_stream, place / "x", {.mode = 0666});
+    auto const path = os::identify(place / "x");
+    manager.add(std::move(socket), systemd::stored_name({.kind = handoff::descriptor_kind::listener,
+                                                         .name = "unix " + (place / "x"),
+                                                         .bytes = {},
+                                                         .device = path.device,
+                                                         .inode = path.inode,
+                                                         .flags = handoff::path_owned}));
+    manager.add(listening(socket_kind::tcp, "127.0.0.1:0", {.backlog = 7}), "tcp 127.0.0.1%3A0");
+    activated first;
+    (void)first.claim(socket_kind::unix_stream, place / "x", {.mode = 0600});
+    auto const tcp = first.claim(socket_kind::tcp, "127.0.0.1:0", {.backlog = 3});
+    std::vector<std::string> warnings;
+    first.all.open([&](std::string what) { warnings.push_back(std::move(what)); });
+    BOOST_TEST(warnings.size() == 1U); // of the mode
+    BOOST_TEST(mode_of(place / "x") == 0600U);
+    BOOST_TEST(backlog(tcp->fd()) == 3U);
+    first.all.keep_in_store([](handoff::record const& what, os::borrowed_fd) { BOOST_ERROR(what.name); });
+    for (auto const& each : first.passed.stored())
+        BOOST_TEST(first.all.has_stored(each));
+    first.all.leave_store();
+    for (auto const& each : first.passed.stored())
+        BOOST_TEST(!first.all.has_stored(each));
+    std::string stored;
+    first.all.keep_in_store([&](auto const& what, os::borrowed_fd) { stored += systemd::stored_name(what) + ';'; });
+    auto const identity = std::to_string(path.device) + "-" + std::to_string(path.inode);
+    BOOST_TEST(stored == "unix " + (place / "x") + " " + identity + ";tcp 127.0.0.1%3A0;");
+    first.all.close(os::unlinked::fresh);
+    BOOST_TEST(fs::exists(place / "x")); // for the next one, where this one failed
+}
+
+BOOST_AUTO_TEST_CASE(shards_claim_all_that_fit)
+{
+    passed manager;
+    auto const first_shard = listening(socket_kind::tcp, "127.0.0.1:0", {.reuse_port = true});
+    error_code ec;
+    auto const where = address::bound(first_shard, ec);
+    manager.add(os::owned_fd{::fcntl(first_shard.get(), F_DUPFD_CLOEXEC, 50)}, "shard");
+    manager.add(listening(socket_kind::tcp, where, {.reuse_port = true}), "shard");
+    manager.add(listening(socket_kind::tcp, "127.0.0.1:0"), "shard");
+    activated first;
+    listen_options failing{.name = "shard"};
+    failing.setup = [](int) { throw error{errc::busy, "set up"}; };
+    BOOST_CHECK_THROW((void)first.claim_shards(4, where, failing), error);
+    BOOST_TEST(first.all.bequeath().fds.empty());
+    auto const claimed = first.claim_shards(3, where, {.name = "shard"}); // what was taken back too
+    BOOST_TEST(claimed.size() == 3U);
+    auto const records = first.all.bequeath().records;
+    BOOST_REQUIRE(records.size() == 3U);
+    BOOST_TEST(records[0].flags == handoff::manager_owned);
+    BOOST_TEST(records[1].flags == handoff::manager_owned);
+    BOOST_TEST(records[2].flags == 0);
+    std::size_t unclaimed = 0;
+    first.passed.close_unclaimed([&](std::string const&) { ++unclaimed; });
+    BOOST_TEST(unclaimed == 1U);
 }

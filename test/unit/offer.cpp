@@ -7,6 +7,7 @@
 #include <memory>
 #include <string>
 #include <utility>
+#include <vector>
 
 using namespace ecdysis;
 
@@ -50,6 +51,46 @@ BOOST_AUTO_TEST_CASE(a_handle_may_go_last)
         BOOST_TEST(!seen.expired());
     }
     BOOST_TEST(seen.expired());
+}
+
+BOOST_AUTO_TEST_CASE(what_is_kept_is_stored_once_and_whoever_stores_hears_when_it_goes)
+{
+    auto const files = std::make_shared<offered_files>();
+    std::vector<std::string> gone;
+    files->on_withdrawal([&](std::string const& name) { gone.push_back(name); });
+    auto const offered_only = offer_file(files, "offered", 0, "");
+    auto one = offer_file(files, "one", 0, "", true);
+    auto same = offer_file(files, "one", 0, "", true);
+    {
+        auto const unstored = offer_file(files, "never stored", 0, "", true);
+    }
+    BOOST_TEST(gone.empty());
+    auto const names = [&] {
+        std::string result;
+        for (auto const& file : files->take_unstored())
+            result += file.name + ' ';
+        return result;
+    };
+    auto const flags = [&] {
+        handoff::bequest to;
+        files->bequeath(to);
+        std::vector<int> result;
+        for (auto const& each : to.records)
+            result.push_back(each.flags);
+        return result;
+    };
+    BOOST_TEST(flags() == (std::vector<int>{0, 0, 0}), boost::test_tools::per_element());
+    BOOST_TEST(names() == "one one ");
+    BOOST_TEST(names() == "");
+    BOOST_TEST(flags() == (std::vector<int>{0, handoff::in_store, handoff::in_store}), boost::test_tools::per_element());
+    one.withdraw();
+    one.withdraw();
+    BOOST_TEST(gone == std::vector<std::string>{"one"}, boost::test_tools::per_element());
+    files->took_out_of_store("one");
+    BOOST_TEST(names() == "one ");
+    files->on_withdrawal(nullptr);
+    same.withdraw();
+    BOOST_TEST(gone.size() == 1U);
 }
 
 BOOST_AUTO_TEST_CASE(what_is_offered_is_handed_over_in_order)

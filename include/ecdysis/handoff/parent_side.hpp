@@ -207,7 +207,7 @@ private:
         attempt_->by = asking_.by;
         attempt_->who = std::move(asking_.who);
         generation_.tell(events::upgrade_requested{attempt_->by});
-        generation_.supervision().upgrades(attempt_->by, generation_.options());
+        generation_.supervision().upgrades(attempt_->by);
     }
 
     void prepare()
@@ -260,6 +260,7 @@ private:
             .directory = directory,
             .inherited = attempt_->inherited,
             .blocked = generation_.options().upgrade_on,
+            .ignored = program_.ignored(),
             .as_sibling = as_sibling,
         };
         generation_.policies.launch.start(request, [this](error_code ec, launch::process child) {
@@ -510,7 +511,8 @@ private:
 
     void end_child(int signal)
     {
-        attempt_->child_was_killed = true;
+        if (attempt_->looks == 0) // else it has ended, and waits for whoever reaps it
+            attempt_->child_was_killed = true;
         error_code ec;
         generation_.policies.launch.kill(attempt_->child, signal, ec);
         if (ec)

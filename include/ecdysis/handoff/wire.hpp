@@ -52,8 +52,14 @@ enum class descriptor_kind : std::uint8_t {
     pid_file = 8,
 };
 
-/// A flag of `record`: the Unix path is the line's own, to be unlinked by its last generation.
+// The flags of `record`. A version that does not know one keeps it, and hands it on.
+
+/// The Unix path is the line's own, to be unlinked by its last generation.
 inline constexpr std::uint8_t path_owned = 1;
+/// It came from a socket unit: no generation calls listen() on it, changes its path's mode, unlinks that or stores it.
+inline constexpr std::uint8_t manager_owned = 2;
+/// The service manager's descriptor store was told to keep it.
+inline constexpr std::uint8_t in_store = 4;
 
 /// What is said of one descriptor. Kind, name and index are its key.
 struct record

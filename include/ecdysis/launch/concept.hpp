@@ -22,7 +22,8 @@ struct request
     std::vector<std::string> environment;       ///< NAME=value, all of it
     os::borrowed_fd directory;                  ///< the working directory
     std::span<os::borrowed_fd const> inherited; ///< become the child's 3, 4, 5 …; all other numbers are closed
-    std::span<int const> blocked;               ///< the signals that start blocked; all others are unblocked and default
+    std::span<int const> blocked;               ///< the signals that start blocked; all others are unblocked
+    std::span<int const> ignored{};             ///< the signals that start ignored; all others have their default
     /// The new process becomes a child of our own parent process, which is the service manager: to systemd a main process
     /// that is not its own child is one whose end it may miss, and which it does not wait for at a stop.
     bool as_sibling = false;

@@ -16,10 +16,12 @@
 #include <boost/system/errc.hpp>
 
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cstddef>
 #include <cstdlib>
 #include <memory>
@@ -65,6 +67,11 @@ public:
     /// argv, argv[0] included.
     [[nodiscard]] std::vector<std::string> const& arguments() const noexcept { return arguments_; }
 
+    /// The signals that were ignored when this was constructed. Exec keeps that, and so it is part of how a program is
+    /// started: systemd's IgnoreSIGPIPE= is on by default, and a child that is not so started dies of a write to a
+    /// connection that its peer has closed, which its parent survived.
+    [[nodiscard]] std::vector<int> const& ignored() const noexcept { return ignored_; }
+
     /// The directory in which this generation was started; none if it could not be entered even then.
     [[nodiscard]] os::borrowed_fd directory() const noexcept { return directory_; }
 
@@ -88,7 +95,9 @@ public:
 
     /// The environment as it is now, without any ECDYSIS_HANDOFF, and with `assignment` (NAME=value) at the end.
     /// Nor has it a WATCHDOG_PID that names this process: the child would take the watchdog for another's
-    /// (sd_watchdog_enabled(3)), and the service manager would end it for its silence.
+    /// (sd_watchdog_enabled(3)), and the service manager would end it for its silence. Nor what names this process as
+    /// the one that the manager passed descriptors to (sd_listen_fds(3)), or that it executed (SYSTEMD_EXEC_PID in
+    /// systemd.exec(5)).
     ///
     /// Not safe while another thread changes the environment (setenv(3)).
     [[nodiscard]] static std::vector<std::string> child_environment(std::string_view assignment)
@@ -96,7 +105,7 @@ public:
         auto const own_watchdog = "WATCHDOG_PID=" + std::to_string(::getpid());
         std::vector<std::string> result;
         for (char** entry = ::environ; entry != nullptr && *entry != nullptr; ++entry)
-            if (!is_handoff(*entry) && *entry != own_watchdog)
+            if (!is_of_one_process(*entry) && *entry != own_watchdog)
                 result.emplace_back(*entry);
         result.emplace_back(assignment);
         return result;
@@ -109,10 +118,11 @@ private:
         return ::stat("/", &root) == 0 ? os::identity_of(root) : os::identity{};
     }
 
-    static bool is_handoff(std::string_view entry) noexcept
+    static bool is_of_one_process(std::string_view entry) noexcept
     {
-        constexpr std::string_view name = "ECDYSIS_HANDOFF";
-        return entry.starts_with(name) && (entry.size() == name.size() || entry[name.size()] == '=');
+        constexpr std::array<std::string_view, 6> names{"ECDYSIS_HANDOFF", "LISTEN_PID",     "LISTEN_PIDFDID",
+                                                        "LISTEN_FDS",      "LISTEN_FDNAMES", "SYSTEMD_EXEC_PID"};
+        return std::ranges::find(names, entry.substr(0, entry.find('='))) != names.end();
     }
 
     static std::vector<std::string> own_arguments()
@@ -193,7 +203,19 @@ private:
     }
 
     std::string path_;
+    [[nodiscard]] static std::vector<int> ignored_signals()
+    {
+        std::vector<int> result;
+        for (int signal = 1; signal != NSIG; ++signal) {
+            struct ::sigaction now{};
+            if (::sigaction(signal, nullptr, &now) == 0 && (now.sa_flags & SA_SIGINFO) == 0 && now.sa_handler == SIG_IGN)
+                result.push_back(signal);
+        }
+        return result;
+    }
+
     std::vector<std::string> arguments_;
+    std::vector<int> ignored_ = ignored_signals();
     os::identity root_at_start_;
     os::owned_fd directory_;
     os::owned_fd root_;

@@ -29,6 +29,7 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace ecdysis::launch {
@@ -42,7 +43,7 @@ class last_steps
 public:
     static constexpr int first_inherited = 3;
 
-    /// Borrows from `what`. Errors: EINVAL for a blocked signal that does not exist.
+    /// Borrows from `what`. Errors: EINVAL for a signal that does not exist.
     last_steps(request const& what, error_code& ec)
         : program_{what.program.c_str()}, arguments_{pointers(what.arguments)},
           environment_{pointers(what.environment)}, directory_{what.directory.get()},
@@ -55,12 +56,13 @@ public:
         for (int number = 0; number != first_inherited; ++number)
             null_[static_cast<std::size_t>(number)] =
                 !is_standard_stream(number) || std::ranges::find(sources, number) != sources.end();
-        for (auto const signal : what.blocked) {
-            if (signal < 1 || signal > last_signal)
-                ec = make_error_code(boost::system::errc::invalid_argument);
-            else
-                blocked_ |= std::uint64_t{1} << (signal - 1);
-        }
+        for (auto const& [signals, to] : {std::pair{what.blocked, &blocked_}, std::pair{what.ignored, &ignored_}})
+            for (auto const signal : signals) {
+                if (signal < 1 || signal > last_signal)
+                    ec = make_error_code(boost::system::errc::invalid_argument);
+                else
+                    *to |= bit(signal);
+            }
     }
 
     /// The function of clone(2). Returns only where exec or what comes before it failed; `error()` says why then.
@@ -79,8 +81,10 @@ public:
 private:
     static constexpr int last_signal = 64;
 
-    /// What the kernel takes for a signal's handling, all zero: the default. Larger than it is on any architecture.
-    using disposition = std::array<std::uint64_t, 8>;
+    /// What the kernel takes for a signal's handling: SIG_DFL or SIG_IGN, and no flags. Larger than it is on any architecture.
+    using disposition = std::array<std::uintptr_t, 8>;
+
+    [[nodiscard]] static constexpr std::uint64_t bit(int signal) noexcept { return std::uint64_t{1} << (signal - 1); }
 
     // By system call: glibc keeps two signals to itself (32 and 33), and would leave their handlers where they are.
     [[gnu::no_sanitize_address, gnu::no_sanitize_thread]]
@@ -88,7 +92,8 @@ private:
     {
         for (int signal = 1; signal <= last_signal; ++signal)
             if (signal != SIGKILL && signal != SIGSTOP &&
-                ::syscall(SYS_rt_sigaction, signal, default_.data(), nullptr, sizeof blocked_) != 0)
+                ::syscall(SYS_rt_sigaction, signal, ((ignored_ & bit(signal)) != 0 ? ignore_ : default_).data(), nullptr,
+                          sizeof blocked_) != 0)
                 return false;
         return ::syscall(SYS_rt_sigprocmask, SIG_SETMASK, &blocked_, nullptr, sizeof blocked_) == 0;
     }
@@ -146,7 +151,9 @@ private:
     std::array<bool, first_inherited> null_{};
     int first_closed_;
     std::uint64_t blocked_ = 0; // the kernel's set: bit 0 is signal 1
+    std::uint64_t ignored_ = 0;
     disposition default_{};
+    disposition ignore_{reinterpret_cast<std::uintptr_t>(SIG_IGN)};
     int error_ = 0;
 };
 
@@ -209,11 +216,11 @@ private:
 ///
 /// The child has the numbers 0 to 2, the inherited descriptors from 3 on, and no others. Its 0 to 2 are ours; one
 /// that we have closed, marked close-on-exec, or hand over as an inherited descriptor is /dev/null there.
-/// All its signal dispositions are default, and exactly `request::blocked` is blocked.
+/// Exactly `request::ignored` is ignored, all other signals have their default, and exactly `request::blocked` is blocked.
 ///
 /// Errors: `errc::descriptor_limit` when the child would have fewer than 64 numbers to itself; EBADF for a
-/// descriptor that is not open; EMFILE when not one number is free here; EINVAL for a blocked signal that does not
-/// exist, and for a sibling of a process that is the first of its pid namespace; else what chdir or exec said (ENOENT,
+/// descriptor that is not open; EMFILE when not one number is free here; EINVAL for a signal that does not exist,
+/// and for a sibling of a process that is the first of its pid namespace; else what chdir or exec said (ENOENT,
 /// EACCES, …), and ENOENT also where /dev/null is needed and missing. No child is left behind by an error.
 ///
 /// Exceptions: std::bad_alloc, with nothing started.

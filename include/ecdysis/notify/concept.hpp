@@ -8,7 +8,9 @@
 
 #include <chrono>
 #include <concepts>
+#include <string>
 #include <string_view>
+#include <vector>
 
 namespace ecdysis::notify {
 
@@ -33,6 +35,7 @@ struct step
     std::chrono::microseconds extra{};             ///< starting, reloading or stopping takes up to so much longer from now
     std::string_view name{};                       ///< for store and unstore
     os::borrowed_fd descriptor{};                  ///< for store
+    std::chrono::steady_clock::time_point when = std::chrono::steady_clock::now(); ///< for reloading: when it began
 };
 
 /// What a policy of the axis `notify` must offer: telling the service manager what happens. Nothing waits.
@@ -43,6 +46,8 @@ struct step
 /// | `n.send(step, ec)`   | void     | one message; `resource_unavailable_try_again` if the manager's queue is full |
 /// | `n.barrier(ec)`      | owned_fd | readable once the manager has worked through all sent so far; empty: nothing to wait for |
 /// | `n.supervised()`     | bool     | a manager watches this process: a child must not go on as heir            |
+/// | `n.advice()`         | strings  | what in the manager's settings cannot work, a sentence each: the first generation's warnings, before ready |
+/// | `n.stores()`         | bool     | the manager is to keep descriptors for when this service is started again |
 /// | `n.started_us()`     | bool     | the manager is this process's parent process, and should be the child's too |
 /// | `n.watchdog_interval()` | microseconds | within which each `watchdog` step is expected; zero: none is         |
 template <class T>
@@ -51,6 +56,8 @@ concept Policy = requires(T& n, T const& c, step const& s, error_code& ec) {
     { n.send(s, ec) } -> std::same_as<void>;
     { n.barrier(ec) } -> std::same_as<os::owned_fd>;
     { c.supervised() } noexcept -> std::same_as<bool>;
+    { c.advice() } -> std::same_as<std::vector<std::string>>;
+    { c.stores() } noexcept -> std::same_as<bool>;
     { c.started_us() } noexcept -> std::same_as<bool>;
     { c.watchdog_interval() } noexcept -> std::same_as<std::chrono::microseconds>;
 };

@@ -12,10 +12,12 @@
 
 #include <fcntl.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdint>
 #include <deque>
 #include <functional>
+#include <iterator>
 #include <string>
 #include <utility>
 
@@ -35,13 +37,13 @@ public:
     queue(queue const&) = delete;
     queue& operator=(queue const&) = delete;
 
-    /// Sends a copy of `what` when all before it has been sent, which may be now, and then calls `f`. An error that is
-    /// about this message alone does not stop the others.
+    /// Sends a copy of `what` when all before it has been sent, which may be now, and then calls `f`, but for what the
+    /// same kind of words replaced. An error that is about this message alone does not stop the others.
     id add(step const& what, done f)
     {
-        if (!waiting_.empty() && is_replaced_by(waiting_.back(), what))
-            waiting_.pop_back();
+        auto const extra = drop_replaced(what);
         waiting_.push_back(copy(what, std::move(f)));
+        waiting_.back().what.extra = std::max(what.extra, extra);
         auto const key = waiting_.back().key;
         if (waiting_.size() == 1 && !sending_)
             send_all();
@@ -87,11 +89,23 @@ private:
         return one;
     }
 
-    /// Of words and signs of life only the last counts.
-    [[nodiscard]] static bool is_replaced_by(message const& old, step const& what) noexcept
+    [[nodiscard]] static bool is_replaceable(step const& what) noexcept
     {
-        return old.what.what == what.what &&
-               (what.what == step::kind::status || what.what == step::kind::watchdog || what.what == step::kind::extend);
+        return what.what == step::kind::status || what.what == step::kind::watchdog || what.what == step::kind::extend;
+    }
+
+    /// Of words, signs of life and times only the last counts, as long as nothing else was to be said after it: so what
+    /// waits stays bounded, however long it does. Gives the time that the replaced one asked for.
+    std::chrono::microseconds drop_replaced(step const& what) noexcept
+    {
+        if (is_replaceable(what))
+            for (auto old = waiting_.rbegin(); old != waiting_.rend() && is_replaceable(old->what); ++old)
+                if (old->what.what == what.what) {
+                    auto const extra = old->what.extra;
+                    waiting_.erase(std::next(old).base());
+                    return extra;
+                }
+        return {};
     }
 
     void send_all()

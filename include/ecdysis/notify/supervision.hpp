@@ -47,14 +47,22 @@ public:
         });
     }
 
-    /// The first generation starts: it may take as long as a child.
-    void starts(options const& chosen) { extend(chosen.ready_timeout); }
+    /// The first generation starts: it may take as long as a child. Said once, for a host may run nothing of ours meanwhile.
+    void starts(options const& chosen)
+    {
+        auto const time = std::min<std::chrono::milliseconds>(chosen.ready_timeout, std::chrono::hours{24});
+        if (time.count() > 0)
+            say({.what = step::kind::extend, .extra = time});
+    }
 
     /// The first generation serves.
     void serves() { say_ready(0); }
 
     /// A child has its commit: the manager was told that it is the main process.
-    void begins() { feed_watchdog(); }
+    void begins()
+    {
+        ask_for_time({.what = step::kind::extend, .extra = extension});
+    }
 
     /// A child serves. Whatever reload the manager waits for has been asked for by now, so this answers it: a reload signal
     /// may have come to the parent when that was not listened to any more, or to this generation before it served.
@@ -67,12 +75,11 @@ public:
     /// An upgrade begins. One that a control socket asked for may be what `ExecReload=` waits
     /// for, and then the manager knows that a reload is under way. Told so, version 257 would wait for its end even when
     /// the main process has gone (seen).
-    void upgrades(trigger const& by, options const& chosen)
+    void upgrades(trigger const& by)
     {
-        auto const longest =
-            bounded(chosen.ready_timeout) + bounded(chosen.barrier_timeout) + bounded(chosen.serving_timeout);
         auto const what = by.from == trigger::source::control ? step::kind::status : step::kind::reloading;
-        say({.what = what, .status = "upgrading", .extra = longest});
+        ask_for_time({.what = what, .status = "upgrading", .extra = extension});
+        extend_later();
     }
 
     /// A signal asks for an upgrade while one runs: the end of that one is the answer. `Type=notify-reload` waits for word
@@ -91,6 +98,7 @@ public:
         if (queue_.handed_over())
             what.child = os::this_process();
         queue_.take_back();
+        extend_ = {};
         say(what);
         feed_watchdog();
     }
@@ -98,6 +106,7 @@ public:
     void stops()
     {
         stops_ = true;
+        extend_ = {};
         say({.what = step::kind::stopping, .status = "stopping"});
     }
 
@@ -106,23 +115,17 @@ public:
     {
         if (!stops_)
             return;
-        extend(bounded(deadline) + time_to_end);
         count_ = std::move(count);
         deadline_ = io::after(deadline);
         say_draining();
     }
 
-    /// Nothing more is said by itself.
+    /// Nothing more is said, not even what waits still: a manager that does not read must not keep a process that is done.
     void close() noexcept
     {
         feed_ = {};
+        extend_ = {};
         status_ = {};
-    }
-
-    /// Nor what waits still.
-    void end() noexcept
-    {
-        close();
         queue_.close();
     }
 
@@ -135,17 +138,24 @@ private:
             feed_watchdog();
     }
 
-    /// The manager's own timeout may be shorter than what the host has asked for (EXTEND_TIMEOUT_USEC= in sd_notify(3)).
-    void extend(std::chrono::milliseconds time)
+    // The manager's own timeout may be shorter than what the host has asked for (EXTEND_TIMEOUT_USEC= in sd_notify(3)).
+    // More time is asked for again and again, so that a host whose loop stands still is still found out.
+
+    void extend_later()
     {
-        if (time.count() > 0)
-            say({.what = step::kind::extend, .extra = bounded(time)});
+        extend_ = io_.at(io::after(extension / 3), [this] {
+            if (queue_.handed_over())
+                return;
+            ask_for_time({.what = step::kind::extend, .extra = extension});
+            extend_later();
+        });
     }
 
-    /// "As long as it takes" is a year.
-    [[nodiscard]] static constexpr std::chrono::milliseconds bounded(std::chrono::milliseconds time) noexcept
+    /// It puts off the watchdog too, until the next sign of life (systemd 252, seen): that is given at once.
+    void ask_for_time(step const& what)
     {
-        return std::min<std::chrono::milliseconds>(time, std::chrono::hours{24 * 365});
+        say(what);
+        feed_watchdog();
     }
 
     void feed_watchdog()
@@ -166,10 +176,13 @@ private:
         auto status = "draining: " + std::to_string(open) + (open == 1 ? " connection" : " connections");
         if (left <= std::chrono::hours{24}) // else it is no deadline to wait for
             status += ", " + std::to_string(left.count()) + " s left";
-        say({.what = step::kind::status, .status = status});
+        ask_for_time({.what = step::kind::status,
+                      .status = status,
+                      .extra = std::min<std::chrono::milliseconds>(left + time_to_end, extension)});
         status_ = io_.at(io::after(std::chrono::seconds{1}), [this] { say_draining(); });
     }
 
+    static constexpr std::chrono::milliseconds extension{30'000};
     /// From the end of the drain to that of the process.
     static constexpr std::chrono::milliseconds time_to_end{5'000};
 
@@ -181,6 +194,7 @@ private:
     std::function<std::size_t()> count_;
     io::clock::time_point deadline_{};
     typename Io::handle feed_;
+    typename Io::handle extend_;
     typename Io::handle status_;
 };
 

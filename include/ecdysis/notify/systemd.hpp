@@ -4,11 +4,11 @@
 
 #include <ecdysis/notify/concept.hpp>
 #include <ecdysis/os/call.hpp>
+#include <ecdysis/systemd/unit_check.hpp>
 
 #include <fcntl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -18,15 +18,17 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <string>
 #include <string_view>
 #include <system_error>
+#include <vector>
 
 namespace ecdysis::notify {
 
 /// Tells systemd what happens, in the protocol of sd_notify(3), without libsystemd. For units of
 /// `Type=notify` and `Type=notify-reload`; the default `NotifyAccess=main` is enough.
 ///
-/// Exception safety: nothing here throws or allocates.
+/// Exception safety: nothing here throws or allocates, but for `advice`.
 /// Thread safety: all calls but the constructors and the assignment may be made from several threads at
 /// once. Construct before starting threads: the constructors read the environment.
 /// Lifetimes: one that was moved from may only be destroyed or assigned to.
@@ -39,8 +41,9 @@ public:
         /// Whether it is an error that NOTIFY_SOCKET is not set (errc::no_service_manager, out of ready()). False: then
         /// nothing is told to anybody, as with notify::none; for a program that also runs from a shell.
         bool required = true;
-        /// Keep every listener in the manager's file descriptor store (FileDescriptorStoreMax= in the unit): when the
-        /// whole service was killed, the one that is started again claims them from there, and answers what waited.
+        /// Keep every listener, datagram socket and what upgrader::keep() is given in the manager's file descriptor store
+        /// (FileDescriptorStoreMax= in the unit): when the whole service was killed, the one that is started again claims
+        /// them from there, and answers what waited. What came from a socket unit is not kept: the manager has it.
         bool store = false;
         /// Feed the manager's watchdog (WatchdogSec= in the unit) from where the upgrader runs, so that a host whose loop
         /// stands still is found out.
@@ -64,9 +67,9 @@ public:
     /// Copies NOTIFY_SOCKET and the watchdog's variables, leaves them in the environment (the child needs
     /// them), and opens one datagram socket, close-on-exec and non-blocking. What goes wrong, `check` says.
     explicit systemd(options chosen) noexcept
-        // Not in a pid namespace of its own (PrivatePIDs=), whose first process cannot be given siblings (clone(2)).
-        : started_us_{positive(variable("SYSTEMD_EXEC_PID")) == os::number(os::this_process()) &&
-                      os::number(os::parent_process()) != 0},
+        : chosen_{chosen},
+          // Not in a pid namespace of its own (PrivatePIDs=), whose first process cannot be given siblings (clone(2)).
+          started_us_{ecdysis::systemd::executed_this_process() && os::number(os::parent_process()) != 0},
           watchdog_{chosen.watchdog ? read_watchdog() : std::chrono::microseconds{}}
     {
         auto const where = variable("NOTIFY_SOCKET");
@@ -92,7 +95,7 @@ public:
     /// | step         | sent, one assignment a line                                            |
     /// | ------------ | ---------------------------------------------------------------------- |
     /// | ready        | `READY=1`                                                              |
-    /// | reloading    | `RELOADING=1`, `MONOTONIC_USEC=` now, CLOCK_MONOTONIC in microseconds  |
+    /// | reloading    | `RELOADING=1`, `MONOTONIC_USEC=` when, in microseconds                 |
     /// | handing_over | `MAINPID=` child: after it the parent is no longer listened to           |
     /// | failed       | `READY=1`, with `MAINPID=` child before it if there is one             |
     /// | stopping     | `STOPPING=1`                                                           |
@@ -124,7 +127,7 @@ public:
             break;
         case step::kind::reloading:
             message.line("RELOADING=1");
-            message.line("MONOTONIC_USEC=", monotonic_now().count());
+            message.line("MONOTONIC_USEC=", microseconds_of(what.when).count());
             break;
         case step::kind::handing_over:
             if (os::number(what.child) <= 0) {
@@ -190,6 +193,9 @@ public:
     /// Whether NOTIFY_SOCKET was set to an address that can be used; also if the socket could not be opened.
     [[nodiscard]] bool supervised() const noexcept { return address_size_ != 0; }
 
+    /// Whether descriptors are to be kept in the store: it was chosen, and there is a manager.
+    [[nodiscard]] bool stores() const noexcept { return chosen_.store && supervised(); }
+
     /// Whether systemd itself executed this process (SYSTEMD_EXEC_PID, systemd 248), and so is its parent process.
     [[nodiscard]] bool started_us() const noexcept { return supervised() && started_us_; }
 
@@ -197,6 +203,14 @@ public:
     /// at half of it. Zero: it does not wait for any, or the option is not set. From WATCHDOG_USEC, unless WATCHDOG_PID
     /// names another process; so a child hears of it only if WATCHDOG_PID is kept out of its environment.
     [[nodiscard]] std::chrono::microseconds watchdog_interval() const noexcept { return watchdog_; }
+
+    /// What in the unit's settings cannot work with what was chosen, from the environment and the unit's own files
+    /// (systemd/unit_check.hpp). Nothing in a process that systemd did not execute itself, or about what is not known.
+    [[nodiscard]] std::vector<std::string> advice() const
+    {
+        return ecdysis::systemd::advice(ecdysis::systemd::find_unit_facts(),
+                                        {.store = chosen_.store, .watchdog = chosen_.watchdog});
+    }
 
 private:
     /// The assignments of one message.
@@ -322,12 +336,10 @@ private:
             ec = make_error_code(boost::system::errc::resource_unavailable_try_again);
     }
 
-    [[nodiscard]] static std::chrono::microseconds monotonic_now() noexcept
+    /// steady_clock is CLOCK_MONOTONIC, in libstdc++ and libc++ on Linux.
+    [[nodiscard]] static std::chrono::microseconds microseconds_of(std::chrono::steady_clock::time_point when) noexcept
     {
-        ::timespec now{};
-        ::clock_gettime(CLOCK_MONOTONIC, &now);
-        return std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::seconds{now.tv_sec} +
-                                                                     std::chrono::nanoseconds{now.tv_nsec});
+        return std::chrono::duration_cast<std::chrono::microseconds>(when.time_since_epoch());
     }
 
     /// Empty where it is not set. Not secure_getenv(): that hides it from a program that has file capabilities.
@@ -354,6 +366,7 @@ private:
         return std::chrono::microseconds{positive(variable("WATCHDOG_USEC"))};
     }
 
+    options chosen_;
     ::sockaddr_un address_{};
     socklen_t address_size_ = 0; ///< 0: no manager
     error_code error_;

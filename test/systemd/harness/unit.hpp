@@ -17,12 +17,13 @@ enum class reload_by {
 
 [[nodiscard]] inline char const* name(reload_by how) { return how == reload_by::control ? "notify" : "notify_reload"; }
 
-/// What a unit has besides the defaults.
+/// What a unit has besides the defaults. DIRECTORY stands for the unit's own.
 struct unit_wish
 {
     std::vector<std::string> settings{};  ///< lines of [Service]; later ones win
     std::vector<std::string> arguments{}; ///< of host.cpp
     std::string behave{};                 ///< of the first generation
+    std::vector<std::string> sockets{};   ///< socket units that activate it: the lines of each [Socket]
 };
 
 /// host.cpp as a unit of a real systemd, under the default NotifyAccess=. Nothing outlives it.
@@ -38,7 +39,11 @@ public:
         std::filesystem::create_directory(path("tmp"));
         std::filesystem::create_symlink(built_.path(), path("host"));
         behave(wish.behave);
-        std::ofstream{file()} << text(wish);
+        std::ofstream{file()} << in_place(text(wish));
+        for (auto const& lines : wish.sockets) {
+            sockets_.push_back(name_.substr(0, name_.find('.')) + "-" + std::to_string(sockets_.size()) + ".socket");
+            std::ofstream{file(sockets_.back())} << "[Socket]\nService=" << name_ << '\n' << in_place(lines) << '\n';
+        }
         BOOST_REQUIRE_EQUAL(manager().systemctl("daemon-reload").output, "");
     }
     unit(unit const&) = delete;
@@ -52,17 +57,21 @@ public:
             for (auto const& line : manager().said_about(name_))
                 BOOST_TEST_MESSAGE(line);
         }
+        stop_sockets(); // else they start it again
         static_cast<void>(systemctl("kill", "--signal=KILL"));
         static_cast<void>(systemctl("stop"));
         static_cast<void>(wait_until([this] { return processes().empty(); }));
         static_cast<void>(systemctl("reset-failed"));
         std::error_code ignored;
         std::filesystem::remove(file(), ignored);
+        for (auto const& one : sockets_)
+            std::filesystem::remove(file(one), ignored);
         std::filesystem::remove_all(directory_, ignored);
     }
 
     [[nodiscard]] static real_manager& manager() { return real_manager::instance(); }
     [[nodiscard]] bool reloads_by(reload_by how) const noexcept { return reload_by_ == how; }
+    [[nodiscard]] std::string const& name() const noexcept { return name_; }
     [[nodiscard]] std::string path(std::string const& file) const { return directory_ + "/" + file; }
     [[nodiscard]] std::string read(std::string const& file) const
     {
@@ -87,6 +96,20 @@ public:
     {
         auto const started = systemctl("start");
         BOOST_REQUIRE_MESSAGE(started.ok(), "it does not start: " << started.output);
+    }
+
+    /// The socket units alone; the service starts with the first connection.
+    void start_sockets() const
+    {
+        for (auto const& one : sockets_) {
+            auto const started = manager().systemctl("start " + one);
+            BOOST_REQUIRE_MESSAGE(started.ok(), one << " does not start: " << started.output);
+        }
+    }
+    void stop_sockets() const
+    {
+        for (auto const& one : sockets_)
+            static_cast<void>(manager().systemctl("stop " + one));
     }
 
     // ---- what systemd knows of it
@@ -212,7 +235,16 @@ public:
     }
 
 private:
-    [[nodiscard]] std::string file() const { return manager().path("units/" + name_); }
+    [[nodiscard]] std::string file(std::string const& name) const { return manager().path("units/" + name); }
+    [[nodiscard]] std::string file() const { return file(name_); }
+
+    [[nodiscard]] std::string in_place(std::string text) const
+    {
+        constexpr std::string_view word = "DIRECTORY";
+        for (auto at = text.find(word); at != text.npos; at = text.find(word, at))
+            text.replace(at, word.size(), directory_);
+        return text;
+    }
 
     [[nodiscard]] std::string text(unit_wish const& wish) const
     {
@@ -239,6 +271,7 @@ private:
     assembly built_;
     reload_by reload_by_;
     std::string directory_, name_;
+    std::vector<std::string> sockets_;
 };
 
 } // namespace restart

@@ -128,7 +128,7 @@ struct ran
 };
 
 ran run_program(std::string const& program, std::vector<std::string> arguments, std::vector<os::borrowed_fd> inherited,
-                std::vector<int> const& blocked = {})
+                std::vector<int> const& blocked = {}, std::vector<int> const& ignored = {})
 {
     ran result;
     auto const out = file("out");
@@ -139,7 +139,8 @@ ran run_program(std::string const& program, std::vector<std::string> arguments, 
                               .environment = {"PATH=/usr/bin:/bin"},
                               .directory = cwd,
                               .inherited = inherited,
-                              .blocked = blocked});
+                              .blocked = blocked,
+                              .ignored = ignored});
     result.ec = begun.ec;
     if (begun.ec || !ended(begun.child))
         return result;
@@ -169,9 +170,9 @@ std::string listed(std::vector<os::borrowed_fd> const& inherited)
     return run_program(self(), teller("descriptors", 3 + inherited.size()), inherited).output;
 }
 
-std::string told_signals(std::vector<int> const& blocked)
+std::string told_signals(std::vector<int> const& blocked, std::vector<int> const& ignored = {})
 {
-    return run_program(self(), teller("signals", 3), {}, blocked).output;
+    return run_program(self(), teller("signals", 3), {}, blocked, ignored).output;
 }
 
 std::string descriptors()
@@ -350,6 +351,7 @@ BOOST_AUTO_TEST_CASE(resets_every_disposition_and_blocks_exactly_what_is_asked)
         ::sigprocmask(SIG_BLOCK, &all, nullptr);
         return told_signals({SIGHUP, SIGUSR2}) == "SigBlk:\t0000000000000801\nSigIgn:\t0000000000000000\n" ? 0 : 1;
     }) == 0);
+    BOOST_TEST(told_signals({SIGHUP}, {SIGPIPE, SIGHUP}) == "SigBlk:\t0000000000000001\nSigIgn:\t0000000000001001\n");
     // Signals that libc keeps to itself, too, once it has installed them.
     std::thread{[] {}}.join();
     BOOST_TEST(told_signals({}) == "SigBlk:\t0000000000000000\nSigIgn:\t0000000000000000\n");

@@ -9,6 +9,7 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -151,6 +152,20 @@ BOOST_AUTO_TEST_CASE(a_bare_name_is_found_in_PATH)
     BOOST_TEST(told({"ecdysis-server"}, "/", where.path.substr(1)) == where.path + "/ecdysis-server|ecdysis-server");
     BOOST_TEST(told({"ecdysis-server"}, where.path, "/bin").starts_with("no executable \"ecdysis-server\" in PATH"));
     BOOST_TEST(told({"ecdysis-server"}, where.path, "").starts_with("no executable \"ecdysis-server\" in PATH"));
+}
+
+BOOST_AUTO_TEST_CASE(what_was_ignored_at_the_start_is_known)
+{
+    BOOST_TEST(apart([] {
+        for (int signal = 1; signal != NSIG; ++signal)
+            ::signal(signal, SIG_DFL);
+        if (!launch::program{"/bin/true"}.ignored().empty())
+            return 1;
+        ::signal(SIGHUP, [](int) {});
+        ::signal(SIGPIPE, SIG_IGN);
+        ::signal(SIGRTMIN, SIG_IGN);
+        return launch::program{"/bin/true"}.ignored() == std::vector{SIGPIPE, SIGRTMIN} ? 0 : 2;
+    }) == 0);
 }
 
 BOOST_AUTO_TEST_CASE(without_an_environment_nothing_is_in_PATH)
@@ -383,6 +398,19 @@ BOOST_AUTO_TEST_CASE(the_childs_environment_has_one_handoff)
             return 2;
         ::clearenv();
         return launch::program::child_environment("C=d") == std::vector<std::string>{"C=d"} ? 0 : 3;
+    }) == 0);
+}
+
+BOOST_AUTO_TEST_CASE(the_childs_environment_names_no_process_as_itself)
+{
+    BOOST_TEST(apart([] {
+        ::clearenv();
+        for (auto const* name : {"LISTEN_PID", "LISTEN_PIDFDID", "LISTEN_FDS", "LISTEN_FDNAMES", "SYSTEMD_EXEC_PID"})
+            ::setenv(name, "1", 1);
+        for (auto const* name : {"LISTEN", "LISTEN_ADDRESS", "LISTEN_FDS_", "NOTIFY_SOCKET"})
+            ::setenv(name, "2", 1);
+        std::vector<std::string> const expected{"LISTEN=2", "LISTEN_ADDRESS=2", "LISTEN_FDS_=2", "NOTIFY_SOCKET=2", "A=b"};
+        return launch::program::child_environment("A=b") == expected ? 0 : 1;
     }) == 0);
 }
 

@@ -84,9 +84,14 @@ BOOST_FIXTURE_TEST_CASE(only_the_last_words_and_signs_of_life_wait, conversation
     for (int i = 0; i != 1000; ++i)
         static_cast<void>(add({.what = kind::watchdog}));
     static_cast<void>(add({.what = kind::ready}));
+    for (int i = 0; i != 1000; ++i) { // in turns, too; and a time that was asked for is not lost
+        static_cast<void>(add({.what = kind::status, .status = "last", .extra = std::chrono::seconds{1000 - i}}));
+        static_cast<void>(add({.what = kind::watchdog}));
+    }
     manager.full = false;
     BOOST_TEST(io.fire());
-    BOOST_TEST(manager.sent == (words{"status: 999", "ready", "watchdog", "ready"}), boost::test_tools::per_element());
+    BOOST_TEST(manager.sent == (words{"status: 999", "ready", "watchdog", "ready", "status +1000: last", "watchdog"}),
+               boost::test_tools::per_element());
 }
 
 BOOST_FIXTURE_TEST_CASE(what_is_cancelled_is_not_sent, conversation)

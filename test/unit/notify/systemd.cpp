@@ -223,7 +223,7 @@ struct supervised
         auto const ec = send(what);
         BOOST_TEST(!ec, ec.message());
         auto received = peer.receive();
-        BOOST_TEST(received.descriptors.empty());
+        BOOST_TEST(received.descriptors.size() == (what.descriptor ? 1U : 0U));
         BOOST_TEST(peer.idle(), "more than one datagram");
         return received.text;
     }
@@ -518,6 +518,18 @@ BOOST_AUTO_TEST_CASE(what_is_too_long_is_refused_and_what_just_fits_is_not)
         BOOST_TEST(!ec, ec.message());
         BOOST_TEST(peer.receive().text == "READY=1");
     }
+}
+
+BOOST_AUTO_TEST_CASE(stores_where_that_was_chosen_and_there_is_a_manager)
+{
+    {
+        manager peer{abstract_name()};
+        variable const socket{"NOTIFY_SOCKET", peer.name()};
+        BOOST_TEST(!notify::systemd{}.stores());
+        BOOST_TEST(notify::systemd{{.store = true}}.stores());
+    }
+    variable const socket{"NOTIFY_SOCKET", std::nullopt};
+    BOOST_TEST(!(notify::systemd{{.required = false, .store = true}}.stores()));
 }
 
 BOOST_AUTO_TEST_CASE(abstract_works_too)

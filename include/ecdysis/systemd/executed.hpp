@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: BSL-1.0
+#ifndef ECDYSIS_SYSTEMD_EXECUTED_HPP
+#define ECDYSIS_SYSTEMD_EXECUTED_HPP
+
+#include <ecdysis/os/process.hpp>
+
+#include <charconv>
+#include <cstdlib>
+#include <string_view>
+#include <system_error>
+
+namespace ecdysis::systemd {
+
+/// Whether systemd itself executed this process, by SYSTEMD_EXEC_PID (systemd 248, systemd.exec(5)). The variable is
+/// inherited: in what a shell of the service starts, and in every later generation, it names another process. False also
+/// under an older systemd, which does not set it, and for a daemon that has forked (Type=forking).
+[[nodiscard]] inline bool executed_this_process() noexcept
+{
+    char const* const variable = std::getenv("SYSTEMD_EXEC_PID");
+    if (variable == nullptr)
+        return false;
+    std::string_view const digits = variable;
+    ::pid_t pid = 0;
+    auto const* const end = digits.data() + digits.size();
+    auto const [stop, ec] = std::from_chars(digits.data(), end, pid);
+    return ec == std::errc{} && stop == end && pid == os::number(os::this_process());
+}
+
+} // namespace ecdysis::systemd
+
+#endif
