@@ -21,9 +21,10 @@ ecdysis::address listener(unit const& one, std::size_t index)
     return ecdysis::address{text.substr(text.rfind(' ') + 1)};
 }
 
+/// A listener goes when the last accept() in flight has left it.
 bool refuses(ecdysis::address const& where)
 {
-    return connection{where}.state() == result::refused;
+    return wait_until([&] { return connection{where}.state() == result::refused; });
 }
 
 std::string ask_socket(std::string const& where)
