@@ -285,6 +285,7 @@ SYSTEMD_TEST(second_signal_ends_the_drain)
     auto stop = begin_stop(one);
     one.wait_for("draining");
     BOOST_TEST(one.systemctl("kill", "--signal=TERM").ok());
+    BOOST_TEST((stop.wait_for(std::chrono::seconds{10}) == std::future_status::ready)); // half of the drain's time
     BOOST_TEST(stop.get().ok());
     BOOST_TEST(!open.ask().has_value());
     one.check_stopped_well();
@@ -420,8 +421,13 @@ SYSTEMD_TEST(parent_killed_after_commit)
 {
     unit one{built, how, restarting("committed kill")};
     one.start();
+    one.hold_at("may-accept");
+    auto begun = one.begin("reload");
+    one.awaits_go();
+    BOOST_TEST(wait_until([&] { return one.processes() == std::vector{one.launched()}; }));
     one.behave("");
-    auto const reload = one.systemctl("reload");
+    one.go();
+    auto const reload = begun.get();
     BOOST_TEST(reload.ok() == one.reloads_by(reload_by::signal), reload.output); // who asks the parent gets no answer
     one.wait_for("serving", 2);
     one.check_serves(1, "generation 1 serving");
