@@ -337,7 +337,7 @@ std::string upgrade_past_the_manager(unit const& one, F during)
 } // namespace
 
 // A manager takes no dead process for the main one: it is the parent still.
-SYSTEMD_TEST(child_killed_during_the_barrier)
+SYSTEMD_TEST_OF_HALF(child_killed_during_the_barrier)
 {
     unit one{built, how, restarting()};
     one.start();
