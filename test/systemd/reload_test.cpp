@@ -41,14 +41,15 @@ SYSTEMD_TEST(reload_five_times)
 
 namespace {
 
-/// The signals that a process ignores, as the kernel shows them.
-std::string ignored_by(::pid_t pid)
+/// The signals that a process ignores, as the kernel shows them, but for the two that glibc keeps to itself (32 and 33):
+/// what they are depends on who started the manager.
+unsigned long ignored_by(::pid_t pid)
 {
     std::ifstream status{"/proc/" + std::to_string(pid) + "/status"};
     for (std::string line; std::getline(status, line);)
         if (line.starts_with("SigIgn:"))
-            return line;
-    return {};
+            return std::stoul(line.substr(line.find('\t') + 1), nullptr, 16) & ~(3UL << 31);
+    return 0;
 }
 
 } // namespace
@@ -59,7 +60,7 @@ SYSTEMD_TEST(a_child_ignores_what_systemd_had_the_first_generation_ignore)
     unit one{built, how};
     one.start();
     auto const first = ignored_by(one.check_serves(0, "generation 0 serving"));
-    BOOST_TEST(first == "SigIgn:\t0000000000001000");
+    BOOST_TEST(first == 1UL << (SIGPIPE - 1));
     for (unsigned generation = 1; generation != 3; ++generation) {
         BOOST_TEST(one.systemctl("reload").ok());
         BOOST_TEST(ignored_by(one.check_serves(generation, "generation " + std::to_string(generation) + " serving")) == first);
