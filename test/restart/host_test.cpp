@@ -15,7 +15,7 @@ namespace {
 bool says_status_4_or_unknown(std::string const& line)
 {
     return line == "failed phase=starting reason=\"exit status 4\"" ||
-           line == "failed phase=starting reason=\"ended, its status was taken by another wait\"";
+           line == "failed phase=starting reason=\"ended, its status is not known\"";
 }
 
 /// An upgrade that fails, and then one that does not, each leaving all as it was.

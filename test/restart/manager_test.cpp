@@ -53,7 +53,7 @@ RESTART_TEST(a_manager_that_does_not_read_at_the_start)
     if (!built.has_manager())
         return;
     service one{built, {.probed = answers_all, .manager_reads = false}};
-    auto const before = one.look();
+    auto const before = one.settled();
     BOOST_TEST(one.ask().pid == before.pid);
     one.manager().stand_still(false);
     check_order(one, {"EXTEND_TIMEOUT_USEC=", "READY=1 STATUS=generation 0 serving"});

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
 // The integration scenarios of the Rust crate of the same name: reloads that are counted, full and partial stops, each by
-// its signal and by its socket.
+// its signal and by its socket, and a Unix socket that systemd listens on.
 #define BOOST_TEST_MODULE systemd_scenario
 #include "harness.hpp"
 
@@ -8,18 +8,11 @@ using namespace restart;
 
 namespace {
 
-/// All triggers that there are, and a second listener, which a partial stop leaves open. Abstract sockets, for the unit's
-/// directory has its name only when it is there.
-unit_wish whole(std::string const& name)
+/// All triggers that there are, and a second listener, which a partial stop leaves open.
+unit_wish whole()
 {
-    return {.arguments = {"--control-stop", "@" + name + "-stop", "--control-partial", "@" + name + "-partial",
-                          "--partial-stop-on", std::to_string(SIGUSR1), "--listen", "stay:127.0.0.1:0"}};
-}
-
-std::string unique_name()
-{
-    static int count = 0;
-    return "ecdysis-scenario-" + std::to_string(::getpid()) + "-" + std::to_string(++count);
+    return {.arguments = {"--control-stop DIRECTORY/stop", "--control-partial DIRECTORY/partial",
+                          "--partial-stop-on " + std::to_string(SIGUSR1), "--listen stay:127.0.0.1:0"}};
 }
 
 ecdysis::address listener(unit const& one, std::size_t index)
@@ -28,9 +21,10 @@ ecdysis::address listener(unit const& one, std::size_t index)
     return ecdysis::address{text.substr(text.rfind(' ') + 1)};
 }
 
+/// A listener goes when the last accept() in flight has left it.
 bool refuses(ecdysis::address const& where)
 {
-    return connection{where}.state() == result::refused;
+    return wait_until([&] { return connection{where}.state() == result::refused; });
 }
 
 std::string ask_socket(std::string const& where)
@@ -39,10 +33,9 @@ std::string ask_socket(std::string const& where)
     return asker.receive().value_or("no answer");
 }
 
-void send_signal(unit const& one, int number)
+bool send_signal(unit const& one, int number)
 {
-    auto const sent = one.systemctl("kill", "--kill-whom=main --signal=" + std::to_string(number));
-    BOOST_TEST(sent.ok(), sent.output);
+    return one.systemctl("kill", "--kill-whom=main --signal=" + std::to_string(number)).ok();
 }
 
 /// The reload count is what each answer says: one more each time, from the process that systemd shows.
@@ -66,7 +59,7 @@ void check_reload_count(unit const& one, F reload)
     BOOST_TEST((counts.generations == std::set<unsigned>{0, 1, 2, 3}));
 }
 
-/// An open connection is finished, new ones are refused, and it ends well.
+/// An open connection is finished, new ones are refused, and it ends well. `stop` gives whether it was told so.
 template <class F>
 void check_full_stop(unit const& one, F stop)
 {
@@ -75,13 +68,11 @@ void check_full_stop(unit const& one, F stop)
     one.wait_for("drained");
     connection open{listener(one, 0)};
     BOOST_TEST(open.ask().has_value());
-    std::thread finisher{[&] {
-        one.wait_for("draining", 2);
-        BOOST_TEST(refuses(listener(one, 0)));
-        BOOST_TEST(open.ask().value_or(reply{""}).last);
-    }};
-    stop();
-    finisher.join();
+    auto stopped = std::async(std::launch::async, stop);
+    one.wait_for("draining", 2);
+    BOOST_TEST(refuses(listener(one, 0)));
+    BOOST_TEST(open.ask().value_or(reply{""}).last);
+    BOOST_TEST(stopped.get());
     BOOST_TEST(wait_until([&] { return one.show("ActiveState") == "inactive"; }));
     one.check_stopped_well();
 }
@@ -115,7 +106,7 @@ SYSTEMD_TEST_OF_HALF(reload_count_by_signal)
 {
     unit one{built, how};
     check_reload_count(one, [&](unsigned count) {
-        send_signal(one, SIGHUP);
+        BOOST_TEST(send_signal(one, SIGHUP));
         BOOST_TEST(one.wait_for("serving", count + 1).generation == count);
     });
 }
@@ -133,27 +124,60 @@ SYSTEMD_TEST_OF_HALF(reload_count_by_socket)
 SYSTEMD_TEST_OF_HALF(full_stop_by_signal)
 {
     unit one{built, how};
-    check_full_stop(one, [&] { send_signal(one, SIGTERM); });
+    check_full_stop(one, [&] { return send_signal(one, SIGTERM); });
 }
 
 SYSTEMD_TEST_OF_HALF(full_stop_by_socket)
 {
-    auto const name = unique_name();
-    unit one{built, how, whole(name)};
-    check_full_stop(one, [&] { BOOST_TEST(ask_socket("@" + name + "-stop") == "ok exit=stopped connections=0"); });
+    unit one{built, how, whole()};
+    check_full_stop(one, [&] { return ask_socket(one.path("stop")) == "ok exit=stopped connections=0"; });
 }
 
 SYSTEMD_TEST_OF_HALF(partial_stop_by_signal)
 {
-    unit one{built, how, whole(unique_name())};
-    check_partial_stop(one, [&] { send_signal(one, SIGUSR1); });
+    unit one{built, how, whole()};
+    check_partial_stop(one, [&] { BOOST_TEST(send_signal(one, SIGUSR1)); });
 }
 
 SYSTEMD_TEST_OF_HALF(partial_stop_by_socket)
 {
-    auto const name = unique_name();
-    unit one{built, how, whole(name)};
+    unit one{built, how, whole()};
     check_partial_stop(one, [&] {
-        BOOST_TEST(ask_socket("@" + name + "-partial") == "ok exit=partially-stopped connections=1");
+        BOOST_TEST(ask_socket(one.path("partial")) == "ok exit=partially-stopped connections=1");
     });
+}
+
+// The first connection starts it; the socket is systemd's before, meanwhile and afterwards.
+SYSTEMD_TEST_OF_HALF(activated_unix_socket)
+{
+    unit one{built, how,
+             {.arguments = {"--listen name=web:unix:DIRECTORY/web"},
+              .sockets = {"ListenStream=DIRECTORY/web\nFileDescriptorName=web"}}};
+    one.start_sockets();
+    ecdysis::address const web{one.path("web")};
+    BOOST_TEST(one.processes().empty());
+    prober load{web};
+    for (unsigned count = 0; count != 4; ++count) {
+        if (count != 0) {
+            BOOST_TEST(one.systemctl("reload").ok());
+            one.wait_for("drained", count);
+        }
+        BOOST_TEST(load.go_on());
+        auto const answer = connection{web}.ask();
+        BOOST_REQUIRE(answer.has_value());
+        BOOST_TEST(answer->generation == count);
+        BOOST_TEST(one.main_pid() == answer->pid);
+    }
+    auto const counts = load.stop();
+    BOOST_TEST(counts.failed() == 0U, counts.text());
+    BOOST_TEST((counts.generations == std::set<unsigned>{0, 1, 2, 3}));
+    BOOST_TEST(one.steps("unclaimed").empty());
+    BOOST_TEST(one.systemctl("stop").ok());
+    one.check_stopped_well();
+    BOOST_TEST(connection{web}.ask().value_or(reply{"1"}).generation == 0U); // starts it anew
+    BOOST_TEST(one.steps("serving").size() == 5U);
+    one.stop_sockets();
+    BOOST_TEST(one.systemctl("stop").ok());
+    one.check_stopped_well();
+    BOOST_TEST(refuses(web));
 }

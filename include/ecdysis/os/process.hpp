@@ -37,7 +37,7 @@ struct exit_status
 
     friend bool operator==(exit_status const&, exit_status const&) = default;
 
-    /// "exit status 3", "killed by signal 9 (Killed)", or "ended, its status was taken by another wait".
+    /// "exit status 3", "killed by signal 9 (Killed)", or "ended, its status is not known".
     [[nodiscard]] std::string text() const
     {
         switch (how) {
@@ -48,7 +48,7 @@ struct exit_status
         case kind::unknown:
             break;
         }
-        return "ended, its status was taken by another wait";
+        return "ended, its status is not known";
     }
 
 private:
