@@ -204,13 +204,11 @@ RESTART_TEST(a_manager_that_is_not_there)
 namespace {
 
 /// One run of a host that cannot serve: the sentence that its observer hears, or that it ends with.
-std::string ends_with_error(assembly const& built, std::string const& notify_socket, bool required)
+std::string ends_with_error(assembly const& built, std::string const& notify_socket)
 {
     folder const place;
     auto program = built.path();
     std::vector<std::string> words{program, "--log", place / "log", "--listen", "127.0.0.1:0"};
-    if (!required)
-        words.push_back("--manager-optional");
     auto variable = "NOTIFY_SOCKET=" + notify_socket;
     std::vector<char*> arguments, environment{variable.data(), nullptr};
     for (auto& one : words)
@@ -240,14 +238,32 @@ RESTART_TEST(a_manager_that_cannot_be)
     if (!built.has_manager())
         return;
     nowhere const names;
-    for (bool const required : {true, false})
-        for (auto const& [value, why] : names.values)
-            BOOST_TEST_CONTEXT(value << ", " << required)
-            {
-                auto const said = ends_with_error(built, value, required);
-                BOOST_TEST(said.find(why) != said.npos, said);
-                BOOST_TEST(said.starts_with("tell the service manager: "), said);
-            }
+    for (auto const& [value, why] : names.values)
+        BOOST_TEST_CONTEXT(value)
+        {
+            auto const said = ends_with_error(built, value);
+            BOOST_TEST(said.find(why) != said.npos, said);
+            BOOST_TEST(said.starts_with("tell the service manager: "), said);
+        }
+}
+
+// Where none is required there is a warning, and it serves and upgrades as without one.
+RESTART_TEST(a_manager_that_cannot_be_and_need_not)
+{
+    if (!built.has_manager())
+        return;
+    nowhere const names;
+    for (auto const& [value, why] : names.values)
+        BOOST_TEST_CONTEXT(value)
+        {
+            service one{built, {.arguments = {"--manager-optional"}, .environment = {"NOTIFY_SOCKET=" + value}}};
+            auto const warning = one.wait_for("warning").text;
+            BOOST_TEST(warning.starts_with("nobody is told what happens: NOTIFY_SOCKET=" + value + " cannot be used: "), warning);
+            BOOST_TEST(warning.find(why) != warning.npos, warning);
+            BOOST_TEST(one.upgrade().starts_with("ok generation=1 "));
+            BOOST_TEST(one.ask().generation == 1U);
+            one.stop();
+        }
 }
 
 // ---- one that is our parent process: systemd says so by SYSTEMD_EXEC_PID, and gets the child as its own

@@ -21,6 +21,7 @@
 #include <string>
 #include <string_view>
 #include <system_error>
+#include <utility>
 #include <vector>
 
 namespace ecdysis::notify {
@@ -38,8 +39,9 @@ public:
     /// Given to the upgrader: `upgrader up{options, notify::systemd{{.required = false}}}`.
     struct options
     {
-        /// Whether it is an error that NOTIFY_SOCKET is not set (errc::no_service_manager, out of ready()). False: then
-        /// nothing is told to anybody, as with notify::none; for a program that also runs from a shell.
+        /// Whether it is an error that NOTIFY_SOCKET is not set (errc::no_service_manager, out of ready()) or names nothing
+        /// that can be told. False: then nothing is told to anybody, as with notify::none, and of a name that is none
+        /// there is a warning; for a program that also runs from a shell.
         bool required = true;
         /// Keep every listener, datagram socket and what upgrader::keep() is given in the manager's file descriptor store
         /// (FileDescriptorStoreMax= in the unit): when the whole service was killed, the one that is started again claims
@@ -77,6 +79,8 @@ public:
             set_address(where);
         else if (chosen.required)
             error_ = errc::no_service_manager;
+        if (!chosen.required)
+            unusable_ = std::exchange(error_, {});
         if (supervised())
             socket_ = os::owned_fd{os::call(
                 error_, [] { return ::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0); })};
@@ -84,9 +88,9 @@ public:
 
     /// Whether the manager can be told at all, as far as it can be known without sending.
     ///
-    /// Errors: `errc::no_service_manager` when required and NOTIFY_SOCKET is not set or empty. Required or not:
+    /// Errors: when required `errc::no_service_manager` if NOTIFY_SOCKET is not set or empty,
     /// `address_family_not_supported` for one that is neither a path nor abstract (`@name`), such as
-    /// `vsock:…`; `filename_too_long`; `errc::invalid_address` for `/` or `@` alone; what socket(2) said.
+    /// `vsock:…`, `filename_too_long`, `errc::invalid_address` for `/` or `@` alone. Required or not: what socket(2) said.
     void check(error_code& ec) const noexcept { ec = error_; }
 
     /// Sends one datagram, to the address and not over a connection, so that a manager that was started
@@ -205,11 +209,16 @@ public:
     [[nodiscard]] std::chrono::microseconds watchdog_interval() const noexcept { return watchdog_; }
 
     /// What in the unit's settings cannot work with what was chosen, from the environment and the unit's own files
-    /// (systemd/unit_check.hpp). Nothing in a process that systemd did not execute itself, or about what is not known.
+    /// (systemd/unit_check.hpp). Nothing in a process that systemd did not execute itself, or about what is not known. And
+    /// that nobody is told, where NOTIFY_SOCKET is no address and no manager is required.
     [[nodiscard]] std::vector<std::string> advice() const
     {
-        return ecdysis::systemd::advice(ecdysis::systemd::find_unit_facts(),
-                                        {.store = chosen_.store, .watchdog = chosen_.watchdog});
+        auto result = ecdysis::systemd::advice(ecdysis::systemd::find_unit_facts(),
+                                               {.store = chosen_.store, .watchdog = chosen_.watchdog});
+        if (unusable_)
+            result.push_back("nobody is told what happens: NOTIFY_SOCKET=" + std::string{variable("NOTIFY_SOCKET")} +
+                             " cannot be used: " + unusable_.message());
+        return result;
     }
 
 private:
@@ -370,6 +379,7 @@ private:
     ::sockaddr_un address_{};
     socklen_t address_size_ = 0; ///< 0: no manager
     error_code error_;
+    error_code unusable_; ///< why there is no manager, where none is required
     os::owned_fd socket_;
     bool started_us_;
     std::chrono::microseconds watchdog_;

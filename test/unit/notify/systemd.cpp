@@ -243,10 +243,10 @@ error_code checked(notify::systemd const& policy)
 }
 
 /// What `check` says of this NOTIFY_SOCKET; and that `send` and `barrier` say the same.
-error_code refused(std::string const& value, bool required)
+error_code refused(std::string const& value)
 {
     variable const socket{"NOTIFY_SOCKET", value};
-    notify::systemd policy{{.required = required}};
+    notify::systemd policy;
     auto const ec = checked(policy);
     BOOST_TEST(!policy.supervised());
     error_code other;
@@ -466,7 +466,7 @@ BOOST_AUTO_TEST_CASE(missing_is_an_error_where_it_is_required)
     BOOST_TEST(ec == make_error_code(ecdysis::errc::no_service_manager));
     BOOST_TEST(!policy.barrier(ec));
     BOOST_TEST(ec == make_error_code(ecdysis::errc::no_service_manager));
-    BOOST_TEST(refused("", true) == make_error_code(ecdysis::errc::no_service_manager));
+    BOOST_TEST(refused("") == make_error_code(ecdysis::errc::no_service_manager));
 }
 
 BOOST_AUTO_TEST_CASE(missing_makes_every_call_do_nothing_where_it_is_not)
@@ -486,25 +486,39 @@ BOOST_AUTO_TEST_CASE(missing_makes_every_call_do_nothing_where_it_is_not)
     BOOST_TEST(!policy.barrier(ec));
     BOOST_TEST(!ec);
     BOOST_TEST(descriptors() == before);
-    BOOST_TEST(!refused("", false));
 }
 
 BOOST_AUTO_TEST_CASE(what_is_no_unix_socket_is_refused)
 {
-    for (bool const required : {true, false}) {
-        BOOST_TEST(refused("vsock:2:1234", required) == sys::address_family_not_supported);
-        BOOST_TEST(refused("vsock-stream:2:1234", required) == sys::address_family_not_supported);
-        BOOST_TEST(refused("run/notify", required) == sys::address_family_not_supported);
-        BOOST_TEST(refused("/", required) == make_error_code(ecdysis::errc::invalid_address));
-        BOOST_TEST(refused("@", required) == make_error_code(ecdysis::errc::invalid_address));
+    BOOST_TEST(refused("vsock:2:1234") == sys::address_family_not_supported);
+    BOOST_TEST(refused("vsock-stream:2:1234") == sys::address_family_not_supported);
+    BOOST_TEST(refused("run/notify") == sys::address_family_not_supported);
+    BOOST_TEST(refused("/") == make_error_code(ecdysis::errc::invalid_address));
+    BOOST_TEST(refused("@") == make_error_code(ecdysis::errc::invalid_address));
+}
+
+BOOST_AUTO_TEST_CASE(what_cannot_be_used_and_need_not_is_said_and_no_more)
+{
+    for (std::string const value : {"", "vsock:2:1234", "run/notify", "/", "@"}) {
+        variable const socket{"NOTIFY_SOCKET", value};
+        notify::systemd policy{{.required = false}};
+        BOOST_TEST(!checked(policy), value);
+        BOOST_TEST(!policy.supervised());
+        error_code ec = ecdysis::errc::busy;
+        policy.send({.what = kind::ready}, ec);
+        BOOST_TEST(!ec);
+        auto const said = policy.advice();
+        BOOST_REQUIRE(said.size() == (value.empty() ? 0U : 1U));
+        if (!said.empty())
+            BOOST_TEST(said.front().starts_with("nobody is told what happens: NOTIFY_SOCKET=" + value + " cannot be used: "));
     }
 }
 
 BOOST_AUTO_TEST_CASE(what_is_too_long_is_refused_and_what_just_fits_is_not)
 {
-    BOOST_TEST(refused("/" + std::string(107, 'x'), true) == sys::filename_too_long);
-    BOOST_TEST(refused("@" + std::string(108, 'x'), true) == sys::filename_too_long);
-    BOOST_TEST(refused("/" + std::string(100'000, 'x'), true) == sys::filename_too_long);
+    BOOST_TEST(refused("/" + std::string(107, 'x')) == sys::filename_too_long);
+    BOOST_TEST(refused("@" + std::string(108, 'x')) == sys::filename_too_long);
+    BOOST_TEST(refused("/" + std::string(100'000, 'x')) == sys::filename_too_long);
 
     directory const where;
     auto const padded = [](std::string start, std::size_t size) { return start + std::string(size - start.size(), 'x'); };
