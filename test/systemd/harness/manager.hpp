@@ -110,23 +110,22 @@ public:
 
     /// The directory of its control group.
     [[nodiscard]] std::string const& group() const noexcept { return group_; }
-    [[nodiscard]] std::string group(std::string const& service) const
-    {
-        return group_ + (wanted == scope::user ? "/app.slice/" : "/system.slice/") + service;
-    }
 
     /// Those in a service's control group.
     [[nodiscard]] std::vector<::pid_t> processes(std::string const& service) const
     {
         std::vector<::pid_t> result;
-        std::ifstream file{group(service) + "/cgroup.procs"};
-        for (::pid_t outside; file >> outside;)
+        for (auto const outside : processes_outside(service))
             if (auto const pid = known_as(outside); pid > 0)
                 result.push_back(pid);
         return result;
     }
     /// Whatever is left of it.
-    void kill_all(std::string const& service) const { std::ofstream{group(service) + "/cgroup.kill"} << 1; }
+    void kill_all(std::string const& service) const
+    {
+        for (auto const outside : processes_outside(service))
+            ::kill(outside, SIGKILL);
+    }
 
     /// Ends it with all that it started. Whether nothing is left; true if it does not run.
     bool end()
@@ -171,6 +170,16 @@ private:
             throw std::runtime_error{"the manager did not start: " + why};
         skipped_ = line.substr(line.find(' ') + 1);
         std::cout << line << std::endl; // the report looks for it
+    }
+
+    // By the numbers that this process knows.
+    [[nodiscard]] std::vector<::pid_t> processes_outside(std::string const& service) const
+    {
+        std::vector<::pid_t> result;
+        std::ifstream file{group_ + (wanted == scope::user ? "/app.slice/" : "/system.slice/") + service + "/cgroup.procs"};
+        for (::pid_t pid; file >> pid;)
+            result.push_back(pid);
+        return result;
     }
 
     // The innermost number of a process; 0 if it has gone.
