@@ -20,12 +20,11 @@
 #include <ecdysis/signal_triggers.hpp>
 #include <ecdysis/states.hpp>
 #include <ecdysis/systemd/activation.hpp>
-#include <ecdysis/systemd/stored_name.hpp>
+#include <ecdysis/systemd/descriptor_store.hpp>
 
 #include <algorithm>
 #include <memory>
 #include <optional>
-#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -199,8 +198,8 @@ public:
         if (child_side_ && !serving_ && child_side_->may_accept() && !exit_.known()) {
             serving_ = true;
             began_serving_ = io::clock::now();
+            tell(events::serving{}); // before anybody else can say that it is so
             supervision_.takes_over(number());
-            tell(events::serving{}); // before the parent can say that it is so
             child_side_->serves();
         }
         return exit_;
@@ -394,7 +393,7 @@ public:
     /// The child's commit: this generation may accept.
     void take_over()
     {
-        auto const stored = came_from_store();
+        auto const stored = store_.came(passed_, inheritance());
         auto const tell_unclaimed = [this](std::string const& name) { tell(events::unclaimed{name}); };
         if (auto* const from = inheritance())
             from->close_unclaimed(tell_unclaimed);
@@ -404,7 +403,7 @@ public:
         if (child_side_)
             supervision_.begins();
         inventory_.open([this](std::string what) { warn(std::move(what)); });
-        unstore_all_but_ours(stored);
+        store_.take_out_all_but_ours(stored);
         store_new();
         if (pid_file_ && child_side_)
             take_pid_file_back();
@@ -475,65 +474,22 @@ private:
         tell(events::serving{});
     }
 
-    // ---- the service manager's store: what this service would be started with again
+    // ---- the service manager's store
 
     [[nodiscard]] typename inventory<Io>::manager manager()
     {
         return {passed_, [this](handoff::record const& what, std::string why) {
                     warn(std::move(why));
-                    unstore(systemd::stored_name(what)); // now, for it may be in the way of what is opened instead
+                    store_.take_out(what); // now, for it may be in the way of what is opened instead
                 }};
     }
 
-    /// What the store has of this line, as this generation got it.
-    [[nodiscard]] std::vector<handoff::record> came_from_store()
-    {
-        auto result = passed_.stored();
-        if (auto* const from = inheritance())
-            for (auto const& one : from->all())
-                if ((one.record.flags & handoff::in_store) != 0)
-                    result.push_back(one.record);
-        return result;
-    }
-
-    /// Of files all go: those that are kept on are stored anew, for the store would have one more of that name.
-    void unstore_all_but_ours(std::vector<handoff::record> const& came)
-    {
-        if (!policies.notify.stores())
-            inventory_.leave_store();
-        std::set<std::string> gone; // the store knows names, and shards have one for all
-        for (auto const& one : came)
-            if (!inventory_.has_stored(one))
-                gone.insert(systemd::stored_name(one));
-        for (auto const& name : gone)
-            unstore(name);
-    }
-
-    /// What it was not told of yet. During an upgrade it is not told: the child would not know of it, and this
-    /// generation is not heard any more when that serves.
+    /// During an upgrade it is not told: the child would not know of it, and this generation is not heard any more when
+    /// that serves.
     void store_new()
     {
-        if (!policies.notify.stores() || !accepting_ || retired_ || leaving_ || parent_side_->upgrading())
-            return;
-        inventory_.keep_in_store([this](handoff::record const& what, os::borrowed_fd fd) { store(what, fd); });
-        for (auto const& file : files_->take_unstored())
-            store(file_record(file.name), *file.fd);
-    }
-
-    void store(handoff::record const& what, os::borrowed_fd fd)
-    {
-        auto const name = systemd::stored_name(what);
-        if (name.size() <= systemd::max_stored_name)
-            supervision_.say({.what = notify::step::kind::store, .name = name, .descriptor = fd});
-        else
-            warn("keep " + what.name + " in the service manager's store: its name there, " + name +
-                 ", is longer than " + std::to_string(systemd::max_stored_name) + " bytes; it is not kept");
-    }
-
-    void unstore(std::string const& name)
-    {
-        if (name.size() <= systemd::max_stored_name) // else it was not stored
-            supervision_.say({.what = notify::step::kind::unstore, .name = name});
+        if (accepting_ && !retired_ && !leaving_ && !parent_side_->upgrading())
+            store_.put_new();
     }
 
     /// From any thread. The host's own end is no withdrawal: then nobody runs what is posted.
@@ -544,17 +500,11 @@ private:
         post([this, name] {
             if (retired_ || leaving_ || exit_.known())
                 return;
-            unstore(systemd::stored_name(file_record(name)));
-            files_->took_out_of_store(name);
+            store_.withdraw(name);
             store_new();
         });
     } catch (...) {
         // No memory to post it: it stays in the store, as if this process had ended here.
-    }
-
-    [[nodiscard]] static handoff::record file_record(std::string name)
-    {
-        return {.kind = handoff::descriptor_kind::connection, .name = std::move(name), .bytes = {}};
     }
 
     // ---- triggers
@@ -769,6 +719,8 @@ private:
     outcome<std::size_t> drained_;
 
     notify::supervision<Io, Notify> supervision_{policies.io, policies.notify, [this](std::string what) { warn(std::move(what)); }};
+    systemd::descriptor_store<Io, Notify> store_{policies.notify, supervision_, inventory_, *files_,
+                                                 [this](std::string what) { warn(std::move(what)); }};
     signal_triggers<Io> signals_;
     handle signal_delay_;
     handle drain_deadline_;

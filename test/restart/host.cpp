@@ -26,7 +26,7 @@ template <class Notify>
 Notify manager(host::settings const& chosen)
 {
     if constexpr (requires { typename Notify::options; })
-        return Notify{{.required = chosen.manager_required, .store = chosen.store}};
+        return Notify{{.required = chosen.manager_required, .store = chosen.store, .watchdog = chosen.watchdog}};
     else
         return Notify{};
 }

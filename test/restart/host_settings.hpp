@@ -87,6 +87,7 @@ struct settings
     bool state = false;
     bool manager_required = true;
     bool store = false;
+    bool watchdog = false;
 
     settings(int argc, char** argv)
     {
@@ -101,6 +102,8 @@ struct settings
                 manager_required = false;
             else if (name == "--store")
                 store = true;
+            else if (name == "--watchdog")
+                watchdog = true;
             else if (i + 1 == arguments.size())
                 throw std::runtime_error{"what is " + name + "?"};
             else
@@ -267,6 +270,10 @@ private:
                 ::pause();
         } else if (action == "sleep") {
             std::this_thread::sleep_for(std::chrono::milliseconds{number(100)});
+        } else if (action == "until") { // there is such a file; another says that it is waited for
+            ::close(::open((argument + ".awaited").c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0666));
+            while (::access(argument.c_str(), F_OK) != 0)
+                std::this_thread::sleep_for(std::chrono::milliseconds{1});
         } else if (action == "fail") {
             fail(argument);
             ::_exit(3);

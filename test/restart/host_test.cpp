@@ -11,13 +11,20 @@ using namespace restart;
 
 namespace {
 
+/// Of a child that somebody else reaps the status is known since Linux 6.15.
+bool says_status_4_or_unknown(std::string const& line)
+{
+    return line == "failed phase=starting reason=\"exit status 4\"" ||
+           line == "failed phase=starting reason=\"ended, its status was taken by another wait\"";
+}
+
 /// An upgrade that fails, and then one that does not, each leaving all as it was.
-void fails_and_upgrades(service& one, std::string const& reason = "exit status 4", std::string const& good = {})
+void fails_and_upgrades(service& one, bool is_known = true, std::string const& good = {})
 {
     auto const before = one.settled();
     one.behave("claimed exit 4");
     auto const line = one.upgrade();
-    BOOST_TEST(line.starts_with("failed phase=starting reason=\"" + reason), line);
+    BOOST_TEST((is_known ? line.starts_with("failed phase=starting reason=\"exit status 4") : says_status_4_or_unknown(line)), line);
     one.check_unharmed(before);
     one.behave(good);
     auto const next = one.upgrade();
@@ -140,9 +147,7 @@ RESTART_TEST(a_host_that_reaps_everybody)
         auto const before = one.settled();
         one.behave("claimed exit 4");
         auto const line = one.upgrade(); // whoever is faster
-        BOOST_TEST((line == "failed phase=starting reason=\"exit status 4\"" ||
-                    line == "failed phase=starting reason=\"ended, its status was taken by another wait\""),
-                   line);
+        BOOST_TEST(says_status_4_or_unknown(line), line);
         one.check_unharmed(before);
         one.behave("constructed reap-all");
         BOOST_TEST(one.upgrade().starts_with("ok "));
@@ -155,7 +160,7 @@ RESTART_TEST(a_host_that_ignores_sigchld)
 {
     service one{built, {.behave = "begin ignore-sigchld", .probed = answers_all}};
     for (int i = 0; i != 3; ++i)
-        fails_and_upgrades(one, "ended, its status was taken by another wait", "begin ignore-sigchld");
+        fails_and_upgrades(one, false, "begin ignore-sigchld");
     one.stop();
 }
 

@@ -8,11 +8,13 @@
 
 namespace restart {
 
+enum class variety { all, half, io };
+
 struct registered_unit_test
 {
     using test = void (*)(assembly const&, reload_by);
 
-    registered_unit_test(char const* called, test run, char const* file, std::size_t line)
+    registered_unit_test(char const* called, test run, char const* file, std::size_t line, variety takes)
     {
         namespace ut = boost::unit_test;
         auto* const suite = new ut::test_suite{called, file, line};
@@ -20,6 +22,10 @@ struct registered_unit_test
             for (auto const* transport : {"named_pipe", "socketpair"})
                 for (auto const how : {reload_by::control, reload_by::signal}) {
                     assembly const one{io, "systemd", transport};
+                    if (takes != variety::all && one.is_sync() != (one.transport == "named_pipe"))
+                        continue;
+                    if (takes == variety::io && how != reload_by::control)
+                        continue;
                     auto* const single = new ut::test_case{std::string{io} + "_" + transport + "_" + name(how), file, line,
                                                            [run, one, how] { run(one, how); }};
                     single->add_precondition([how](ut::test_unit_id) { return can_run(how); });
@@ -44,7 +50,11 @@ struct registered_unit_test
 
 } // namespace restart
 
-#define SYSTEMD_TEST(name)                                                                                            \
+#define SYSTEMD_TEST(name) SYSTEMD_TEST_(name, all)
+#define SYSTEMD_TEST_OF_HALF(name) SYSTEMD_TEST_(name, half)
+#define SYSTEMD_TEST_OF_IO(name) SYSTEMD_TEST_(name, io)
+#define SYSTEMD_TEST_(name, takes)                                                                                     \
     static void name(restart::assembly const& built, restart::reload_by how);                                          \
-    static restart::registered_unit_test const registered_##name{#name, name, __FILE__, __LINE__};                     \
+    static restart::registered_unit_test const registered_##name{#name, name, __FILE__, __LINE__,                      \
+                                                                  restart::variety::takes};                            \
     static void name(restart::assembly const& built, restart::reload_by how)

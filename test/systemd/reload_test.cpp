@@ -33,35 +33,34 @@ SYSTEMD_TEST(reload_five_times)
     BOOST_TEST(served.size() == 6U);
     auto const counts = load.stop();
     BOOST_TEST(counts.failed() == 0U, counts.text());
-    for (auto const& line : one.said("Main process exited"))
-        BOOST_ERROR(line);
+    for (auto const* complaint : {"Main process exited", "not our child", "reception only permitted"})
+        for (auto const& line : one.said(complaint))
+            BOOST_ERROR(line);
     BOOST_TEST(one.show("NRestarts") == "0");
 }
 
 namespace {
 
-/// The signals that a process ignores, as the kernel shows them.
-std::string ignored_by(::pid_t pid)
+bool ignores_sigpipe(::pid_t pid)
 {
     std::ifstream status{"/proc/" + std::to_string(pid) + "/status"};
     for (std::string line; std::getline(status, line);)
         if (line.starts_with("SigIgn:"))
-            return line;
-    return {};
+            return (std::stoull(line.substr(line.find('\t')), nullptr, 16) >> (SIGPIPE - 1) & 1U) != 0;
+    return false;
 }
 
 } // namespace
 
 // systemd starts a service with SIGPIPE ignored, unless told otherwise. One that counts on it is not to die of it later.
-SYSTEMD_TEST(a_child_ignores_what_systemd_had_the_first_generation_ignore)
+SYSTEMD_TEST(a_child_ignores_sigpipe_as_the_first_generation_does)
 {
     unit one{built, how};
     one.start();
-    auto const first = ignored_by(one.check_serves(0, "generation 0 serving"));
-    BOOST_TEST(first == "SigIgn:\t0000000000001000");
+    BOOST_TEST(ignores_sigpipe(one.check_serves(0, "generation 0 serving")));
     for (unsigned generation = 1; generation != 3; ++generation) {
         BOOST_TEST(one.systemctl("reload").ok());
-        BOOST_TEST(ignored_by(one.check_serves(generation, "generation " + std::to_string(generation) + " serving")) == first);
+        BOOST_TEST(ignores_sigpipe(one.check_serves(generation, "generation " + std::to_string(generation) + " serving")));
     }
 }
 

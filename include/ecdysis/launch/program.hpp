@@ -69,7 +69,8 @@ public:
 
     /// The signals that were ignored when this was constructed. Exec keeps that, and so it is part of how a program is
     /// started: systemd's IgnoreSIGPIPE= is on by default, and a child that is not so started dies of a write to a
-    /// connection that its peer has closed, which its parent survived.
+    /// connection that its peer has closed, which its parent survived. Not SIGCHLD: that is ignored by a program's own
+    /// choice, and the next version may wait for its children.
     [[nodiscard]] std::vector<int> const& ignored() const noexcept { return ignored_; }
 
     /// The directory in which this generation was started; none if it could not be entered even then.
@@ -208,7 +209,7 @@ private:
         std::vector<int> result;
         for (int signal = 1; signal != NSIG; ++signal) {
             struct ::sigaction now{};
-            if (::sigaction(signal, nullptr, &now) == 0 && (now.sa_flags & SA_SIGINFO) == 0 && now.sa_handler == SIG_IGN)
+            if (signal != SIGCHLD && ::sigaction(signal, nullptr, &now) == 0 && (now.sa_flags & SA_SIGINFO) == 0 && now.sa_handler == SIG_IGN)
                 result.push_back(signal);
         }
         return result;

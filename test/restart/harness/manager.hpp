@@ -10,10 +10,12 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 
+#include <atomic>
 #include <cstring>
 #include <mutex>
 #include <stdexcept>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <vector>
 
@@ -35,9 +37,9 @@ public:
     };
 
     explicit manager(std::string const& path)
-        : socket_{::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)}
+        : address_{path}, socket_{::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)}
     {
-        ecdysis::address const where{path};
+        auto const& where = address_;
         int const on = 1;
         if (::bind(socket_.get(), where.data(), where.size()) != 0 ||
             ::chmod(path.c_str(), 0666) != 0 || // as systemd does: services have users of their own
@@ -45,10 +47,11 @@ public:
             throw std::runtime_error{"cannot be a service manager at " + path};
         thread_ = std::jthread{[this](std::stop_token ends) {
             while (!ends.stop_requested()) {
-                ::pollfd ready{socket_.get(), POLLIN, 0};
+                short const what = stands_still_ ? 0 : POLLIN;
+                ::pollfd ready{socket_.get(), what, 0};
                 if (::poll(&ready, 1, 20) > 0) {
                     std::lock_guard const hold{mutex_};
-                    while (receive()) {}
+                    receive_all();
                 }
             }
         }};
@@ -58,7 +61,7 @@ public:
     [[nodiscard]] std::vector<message> messages()
     {
         std::lock_guard const hold{mutex_};
-        while (receive()) {}
+        receive_all();
         return messages_;
     }
 
@@ -85,7 +88,27 @@ public:
         return !held_.empty();
     }
 
+    /// While true, it reads nothing, and its queue is full of what is not recorded.
+    void stand_still(bool stand)
+    {
+        std::lock_guard const hold{mutex_};
+        stands_still_ = stand;
+        if (!stand)
+            return;
+        for (bool sent = true; sent;) { // what one socket may send has a limit too
+            ecdysis::os::owned_fd const other{::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)};
+            sent = false;
+            while (::sendto(other.get(), filler.data(), filler.size(), 0, address_.data(), address_.size()) > 0)
+                sent = true;
+        }
+    }
+
 private:
+    void receive_all()
+    {
+        while (!stands_still_ && receive()) {}
+    }
+
     /// The next message, if there is one.
     bool receive()
     {
@@ -120,6 +143,8 @@ private:
                 }
             }
         }
+        if (got.text == filler)
+            return true;
         messages_.push_back(std::move(got));
         if (holding_)
             for (auto& fd : fds)
@@ -127,9 +152,13 @@ private:
         return true;
     }
 
+    static constexpr std::string_view filler = "X_FILLS=1";
+
+    ecdysis::address address_;
     ecdysis::os::owned_fd socket_;
     mutable std::mutex mutex_;
     std::vector<message> messages_;
+    std::atomic<bool> stands_still_ = false;
     std::vector<ecdysis::os::owned_fd> held_;
     bool holding_ = false;
     std::jthread thread_;

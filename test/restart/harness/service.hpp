@@ -96,6 +96,8 @@ struct wish
     std::string argv0{};                    ///< empty: its absolute path
     std::string directory{};                ///< to start in; empty: its own
     probing probed{};                       ///< on its first listener
+    std::string script{};                   ///< what runs instead of the first generation's program, see run_next_script()
+    bool manager_reads = true;              ///< false: its queue is full, until manager().stand_still(false)
 };
 
 /// What must be as before after an upgrade that failed.
@@ -123,8 +125,13 @@ public:
         BOOST_REQUIRE_MESSAGE(std::filesystem::exists(built_.path()), "there is no " << built_.path());
         run_next(built_.path());
         behave(how.behave);
-        if (built_.has_manager())
+        if (built_.has_manager()) {
             manager_ = std::make_unique<restart::manager>(path("notify"));
+            if (!how.manager_reads)
+                manager_->stand_still(true);
+        }
+        if (!how.script.empty())
+            run_next_script(how.script);
         start(how);
         auto const is_up = [this] { return family::instance().ended(first_) || !steps("serving").empty(); };
         BOOST_REQUIRE_MESSAGE(wait_until(is_up) && !family::instance().ended(first_), "the service did not start");
@@ -464,9 +471,9 @@ private:
             if (std::string_view const text{*one}; !text.starts_with("TMPDIR=") && !text.starts_with("NOTIFY_SOCKET="))
                 environment.emplace_back(text);
         environment.push_back("TMPDIR=" + temporary());
+        environment.insert(environment.end(), how.environment.begin(), how.environment.end()); // of two, the first counts
         if (manager_)
             environment.push_back("NOTIFY_SOCKET=" + path("notify"));
-        environment.insert(environment.end(), how.environment.begin(), how.environment.end());
 
         ::posix_spawn_file_actions_t actions;
         ::posix_spawn_file_actions_init(&actions);

@@ -146,6 +146,13 @@ public:
     // ---- the service
 
     void behave(std::string const& lines) const { std::ofstream{path("behave")} << lines << '\n'; }
+    /// Makes the next process wait at `point` until go(); awaits_go() when it does.
+    void hold_at(std::string const& point) const { behave(point + " until " + path("go")); }
+    void awaits_go() const
+    {
+        BOOST_REQUIRE_MESSAGE(wait_until([this] { return std::filesystem::exists(path("go.awaited")); }), "it does not come so far");
+    }
+    void go() const { std::ofstream{path("go")}; }
 
     [[nodiscard]] std::vector<step> steps(std::string const& kind) const
     {
@@ -160,6 +167,13 @@ public:
         BOOST_REQUIRE_MESSAGE(wait_until([&] { return (found = steps(kind)).size() >= count; }),
                               "no step \"" << kind << "\" number " << count);
         return found[count - 1];
+    }
+    /// The child that was launched last.
+    [[nodiscard]] ::pid_t launched() const
+    {
+        wait_for("launched");
+        auto const text = steps("launched").back().text;
+        return std::stoi(text.substr(text.rfind(' ') + 1));
     }
     [[nodiscard]] ecdysis::address address() const
     {

@@ -1,0 +1,321 @@
+// SPDX-License-Identifier: BSL-1.0
+// What takes longer than the manager waits by itself, its watchdog, and reloads that come while one is under way.
+#define BOOST_TEST_MODULE systemd_time
+#include "harness.hpp"
+
+using namespace restart;
+
+namespace {
+
+using clock = std::chrono::steady_clock;
+
+/// One second is the shortest that these tests give the manager; by then it has acted, if it was to.
+constexpr std::chrono::milliseconds longer_than_a_second{1'600};
+
+/// The one wait for a time: for the manager's own.
+void outlast(clock::time_point since)
+{
+    std::this_thread::sleep_until(since + longer_than_a_second);
+}
+
+/// Well before the unit's timeouts, which are of 20 s.
+template <class Future>
+outcome soon(Future& job)
+{
+    BOOST_REQUIRE_MESSAGE(job.wait_for(std::chrono::seconds{10}) == std::future_status::ready, "it is not answered");
+    return job.get();
+}
+
+/// An upgrade by the control socket, asked for by us and not by systemd.
+connection ask_for_upgrade(unit const& one)
+{
+    connection asker{ecdysis::address{one.path("control")}};
+    one.wait_for("launched");
+    return asker;
+}
+
+void check_in_time(unit const& one)
+{
+    for (auto const* complaint : {"timed out", "Main process exited", "Watchdog"})
+        for (auto const& line : one.said(complaint))
+            BOOST_ERROR(line);
+}
+
+} // namespace
+
+// ---- starts, upgrades and stops
+
+SYSTEMD_TEST_OF_IO(start_that_takes_longer_than_the_manager_waits)
+{
+    unit one{built, how, {.settings = {"TimeoutStartSec=1"}}};
+    one.hold_at("claimed");
+    auto const began = clock::now();
+    auto start = one.begin("start");
+    one.awaits_go();
+    outlast(began);
+    BOOST_TEST(one.show("ActiveState") == "activating");
+    one.go();
+    BOOST_TEST(start.get().ok());
+    one.check_serves(0, "generation 0 serving");
+    check_in_time(one);
+}
+
+SYSTEMD_TEST_OF_HALF(upgrade_that_takes_longer_than_the_manager_waits)
+{
+    unit one{built, how, {.settings = {"TimeoutStartSec=1"}}};
+    one.start();
+    prober load{one.address()};
+    one.hold_at("claimed");
+    auto const began = clock::now();
+    auto reload = one.begin("reload");
+    one.awaits_go();
+    outlast(began);
+    BOOST_TEST(one.show("ActiveState") == "reloading");
+    one.go();
+    auto const reloaded = reload.get();
+    BOOST_TEST(reloaded.ok(), reloaded.output);
+    one.wait_for("drained");
+    one.check_serves(1, "generation 1 serving");
+    auto const counts = load.stop();
+    BOOST_TEST(counts.failed() == 0U, counts.text());
+    check_in_time(one);
+}
+
+namespace {
+
+/// The seconds in `draining: 12 connections, 8 s left`; 0 if it is not that.
+int seconds_left(std::string const& status, std::string const& before)
+{
+    return status.starts_with(before) && status.ends_with(" s left") ? std::atoi(status.c_str() + before.size()) : 0;
+}
+
+/// The status with its seconds, when it begins so.
+int wait_for_seconds_left(unit const& one, std::string const& before)
+{
+    int left = 0;
+    BOOST_TEST(wait_until([&] { return (left = seconds_left(one.show("StatusText"), before)) != 0; }, std::chrono::seconds{10}),
+               one.show("StatusText"));
+    return left;
+}
+
+} // namespace
+
+SYSTEMD_TEST_OF_IO(drain_that_takes_longer_than_the_manager_waits)
+{
+    unit one{built, how, {.settings = {"TimeoutStopSec=1"}, .arguments = {"--drain", "15000"}}};
+    one.start();
+    connection first{one.address()}, second{one.address()};
+    BOOST_TEST(first.ask().has_value());
+    BOOST_TEST(second.ask().has_value());
+    auto stop = one.begin("stop");
+    auto const left = wait_for_seconds_left(one, "draining: 2 connections, ");
+    auto const began = clock::now();
+    BOOST_TEST(left <= 15);
+    BOOST_TEST(left >= 12); // it has just begun
+    BOOST_TEST(first.ask().value_or(reply{""}).last);
+    auto const later = wait_for_seconds_left(one, "draining: 1 connection, ");
+    BOOST_TEST(later < left);
+    outlast(began);
+    BOOST_TEST(one.show("ActiveState") == "deactivating");
+    BOOST_TEST(second.ask().value_or(reply{""}).last);
+    BOOST_TEST(stop.get().ok());
+    one.check_stopped_well();
+    check_in_time(one);
+}
+
+// ---- the watchdog
+
+namespace {
+
+unit_wish watched(std::vector<std::string> arguments, std::string behave = {})
+{
+    return {.settings = {"WatchdogSec=1", "Restart=on-watchdog", "RestartSec=0", "LimitCORE=0"},
+            .arguments = std::move(arguments),
+            .behave = std::move(behave)};
+}
+
+} // namespace
+
+SYSTEMD_TEST_OF_HALF(watchdog_that_is_fed)
+{
+    unit one{built, how, watched({"--watchdog"})};
+    one.start();
+    auto const began = clock::now();
+    one.check_serves(0, "generation 0 serving");
+    one.hold_at("claimed");
+    auto reload = one.begin("reload");
+    one.awaits_go();
+    outlast(began); // the parent feeds it
+    one.go();
+    BOOST_TEST(reload.get().ok());
+    auto const pid = one.wait_for("serving", 2).pid;
+    outlast(clock::now() + std::chrono::milliseconds{800}); // two intervals and more
+    BOOST_TEST(one.check_serves(1, "generation 1 serving") == pid);
+    BOOST_TEST(one.show("NRestarts") == "0");
+    check_in_time(one);
+}
+
+SYSTEMD_TEST_OF_IO(watchdog_of_a_loop_that_stands_still)
+{
+    unit one{built, how, watched({"--watchdog"}, "upgrade_requested hang")};
+    one.start();
+    one.behave("");
+    auto const pid = one.main_pid();
+    ::kill(pid, SIGHUP);
+    auto const again = one.wait_for("serving", 2);
+    BOOST_TEST(again.generation == 0U);
+    BOOST_TEST(wait_until([&] { return one.show("ActiveState") == "active"; }));
+    BOOST_TEST(one.main_pid() == again.pid);
+    BOOST_TEST(one.show("NRestarts") == "1");
+    BOOST_TEST(!one.said("Watchdog timeout").empty());
+}
+
+// The child has got no WATCHDOG_PID, and is the main process.
+SYSTEMD_TEST_OF_HALF(watchdog_of_a_child_that_stands_still)
+{
+    unit one{built, how, watched({"--watchdog"})};
+    one.start();
+    one.behave("upgrade_requested hang");
+    BOOST_TEST(one.systemctl("reload").ok());
+    auto const child = one.wait_for("serving", 2);
+    one.behave("");
+    one.wait_for("drained");
+    ::kill(child.pid, SIGHUP);
+    auto const again = one.wait_for("serving", 3);
+    BOOST_TEST(again.generation == 0U);
+    BOOST_TEST(!one.said("Watchdog timeout").empty());
+}
+
+SYSTEMD_TEST_OF_IO(watchdog_without_the_option)
+{
+    unit one{built, how, watched({})};
+    one.start();
+    auto const pid = one.main_pid();
+    BOOST_TEST(one.wait_for("serving", 2).pid != pid);
+    BOOST_TEST(!one.said("Watchdog timeout").empty());
+}
+
+// ---- a reload of a service that is upgrading
+
+namespace {
+
+/// What a reload comes to while the child of an upgrade that we have asked for stands at `point`; with `then` it goes on.
+template <class F>
+outcome reload_at(unit const& one, std::string const& point, F then)
+{
+    one.hold_at(point);
+    auto asker = ask_for_upgrade(one);
+    one.awaits_go();
+    if (point != "claimed") {
+        one.wait_for("committed");
+        BOOST_TEST(one.main_pid() == one.launched());
+    }
+    auto reload = one.begin("reload");
+    if (one.reloads_by(reload_by::signal)) {
+        // The signal is on its way when systemd shows this.
+        BOOST_TEST(wait_until([&] { return one.show("ActiveState") == "reloading"; }));
+        BOOST_TEST((reload.wait_for(std::chrono::seconds{0}) == std::future_status::timeout));
+        then();
+    }
+    auto const result = soon(reload);
+    if (!one.reloads_by(reload_by::signal)) {
+        BOOST_TEST(!result.ok());
+        auto const said = one.read("output");
+        BOOST_TEST(said.find("busy") != said.npos, said);
+        then();
+    }
+    static_cast<void>(asker.receive());
+    return result;
+}
+
+} // namespace
+
+SYSTEMD_TEST(reload_while_the_child_starts)
+{
+    unit one{built, how};
+    one.start();
+    auto const reload = reload_at(one, "claimed", [&] {
+        if (how == reload_by::signal)
+            one.wait_for("refused");
+        one.behave("");
+        one.go();
+    });
+    BOOST_TEST(reload.ok() == (how == reload_by::signal), reload.output);
+    one.wait_for("serving", 2);
+    one.check_serves(1, "generation 1 serving");
+    BOOST_TEST(one.systemctl("reload").ok());
+    one.wait_for("serving", 3);
+    one.check_serves(2, "generation 2 serving");
+    check_in_time(one);
+}
+
+// Whoever is the main process by then hears the signal: the child.
+SYSTEMD_TEST(reload_between_the_commit_and_serving)
+{
+    for (auto const* point : {"said-ready", "may-accept", "accepting"})
+        BOOST_TEST_CONTEXT(point)
+        {
+            unit one{built, how, {.arguments = {"--signal-interval", "0"}}};
+            one.start();
+            auto const reload = reload_at(one, point, [&] {
+                one.behave("");
+                one.go();
+            });
+            if (how == reload_by::signal)
+                BOOST_TEST(reload.ok(), reload.output);
+            // Where it serves before it sees the signal, that is one more upgrade.
+            std::size_t const asked = built.is_sync() && point == std::string{"said-ready"} ? 3 : 2; // that asks by itself
+            BOOST_TEST(wait_until([&] { return one.steps("refused").size() + one.steps("upgrade_requested").size() == asked; }));
+            auto const last = static_cast<unsigned>(one.steps("upgrade_requested").size());
+            one.wait_for("serving", last + 1);
+            one.wait_for("drained", last);
+            one.check_serves(last, "generation " + std::to_string(last) + " serving");
+            check_in_time(one);
+        }
+}
+
+SYSTEMD_TEST(reload_while_an_upgrade_fails)
+{
+    unit one{built, how};
+    one.start();
+    auto const pid = one.main_pid();
+    auto const reload = reload_at(one, "claimed", [&] {
+        if (how == reload_by::signal)
+            one.wait_for("refused");
+        ::kill(one.launched(), SIGKILL);
+    });
+    BOOST_TEST(reload.ok() == (how == reload_by::signal), reload.output);
+    one.wait_for("upgrade_failed");
+    auto const status = one.show("StatusText");
+    BOOST_TEST(status == "upgrade failed: killed by signal 9 (Killed)", status);
+    BOOST_TEST(one.check_serves(0, status) == pid);
+    one.behave("");
+    BOOST_TEST(one.systemctl("reload").ok()); // and one after that
+    one.wait_for("serving", 2);
+    one.check_serves(1, "generation 1 serving");
+    check_in_time(one);
+}
+
+// systemd itself lets one reload wait for the other; signals that somebody else sends are none of its own.
+SYSTEMD_TEST(two_reloads_and_signals_at_once)
+{
+    unit one{built, how};
+    one.start();
+    one.hold_at("claimed");
+    auto first = one.begin("reload");
+    one.awaits_go();
+    auto const main = one.main_pid();
+    auto second = one.begin("reload");
+    for (std::size_t i = 1; i != 4; ++i) {
+        ::kill(main, SIGHUP);
+        one.wait_for("refused", i);
+    }
+    one.behave("");
+    one.go();
+    BOOST_TEST(soon(first).ok());
+    BOOST_TEST(soon(second).ok());
+    one.wait_for("serving", 3);
+    one.wait_for("drained", 2);
+    one.check_serves(2, "generation 2 serving");
+    check_in_time(one);
+}
