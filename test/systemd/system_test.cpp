@@ -34,7 +34,7 @@ void check_is_a_child_of_the_manager(example const& one, unsigned generation)
 {
     held_request held{one.address()};
     BOOST_TEST(one.systemctl("reload").ok());
-    auto const answer = get(one.address());
+    auto const answer = one.answer_of(generation);
     BOOST_TEST(answer.generation == generation);
     auto const all = one.processes();
     BOOST_TEST(all.size() == 2U);

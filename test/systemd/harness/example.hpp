@@ -209,10 +209,21 @@ public:
         auto const started = manager().systemctl("start " + name_ + "." + type);
         BOOST_REQUIRE_MESSAGE(started.ok(), "it does not start: " << started.output);
     }
+    /// At once, where the control socket has said that this generation serves. Else systemd and the old generation are told
+    /// so at the same time, and the old one may answer until it has heard.
+    [[nodiscard]] reply answer_of(unsigned generation) const
+    {
+        auto result = get(address());
+        if (show("Type") == "notify-reload")
+            static_cast<void>(wait_until([&] {
+                return result.text.empty() || result.generation == generation || (result = get(address()), false);
+            }));
+        return result;
+    }
     /// systemd shows the generation that answers, and nothing else runs.
     ::pid_t check_serves(unsigned generation) const
     {
-        auto const answer = get(address());
+        auto const answer = answer_of(generation);
         BOOST_REQUIRE_MESSAGE(!answer.text.empty(), "no answer");
         BOOST_TEST(answer.generation == generation);
         BOOST_TEST(show("ActiveState") == "active");
