@@ -198,7 +198,8 @@ public:
     void check_verified() const
     {
         for (auto const& file : files_)
-            for (auto const& command : {"verify " + (sources() / file.filename()).string(), manager().option() + " verify " + file.string()}) {
+            for (auto const& command :
+                 {"verify " + (sources() / file.filename()).string(), manager().option() + " verify " + file.string()}) {
                 auto const verified = manager().run("systemd-analyze --man=no " + command);
                 BOOST_TEST(verified.ok());
                 BOOST_TEST(verified.output == "");

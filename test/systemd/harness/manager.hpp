@@ -35,7 +35,8 @@ struct outcome
     [[nodiscard]] bool ok() const noexcept { return status == 0; }
 };
 
-/// A systemd of the version that this test is asked to try, with no units but ours. One serves all cases of a test program. It ends with this process, however that ends, and everything that it started ends with it.
+/// A systemd of the version that this test is asked to try, with no units but ours. One serves all cases of a test program.
+/// It ends with this process, however that ends, and everything that it started ends with it.
 class real_manager
 {
 public:
