@@ -1,267 +1,9 @@
 // SPDX-License-Identifier: BSL-1.0
-// The units of example/systemd, installed as they are but for the port, with the programs in /usr/local/bin.
+// The units of example/systemd under a user's manager.
 #define BOOST_TEST_MODULE systemd_example
-#include "harness.hpp"
-
-#include <sys/socket.h>
-
-#include <algorithm>
-#include <atomic>
-#include <filesystem>
-#include <fstream>
-#include <iterator>
-#include <regex>
-#include <string>
-#include <string_view>
-#include <thread>
+#include "harness/example.hpp"
 
 using namespace restart;
-namespace fs = std::filesystem;
-namespace ut = boost::unit_test;
-
-#define EXAMPLE_TEST(name, how)                                                                                        \
-    BOOST_AUTO_TEST_CASE(name, *ut::precondition([](ut::test_unit_id) { return registered_unit_test::can_run(how); }))
-
-namespace {
-
-std::string text_of(fs::path const& path)
-{
-    std::ifstream file{path};
-    return {std::istreambuf_iterator<char>{file}, {}};
-}
-
-/// A port that nobody listens on. A socket unit takes no 0.
-std::string free_port()
-{
-    ecdysis::address const any{"127.0.0.1:0"};
-    ecdysis::os::owned_fd const socket{::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)};
-    BOOST_REQUIRE(::bind(socket.get(), any.data(), any.size()) == 0);
-    ecdysis::error_code ec;
-    return std::to_string(ecdysis::address::bound(socket, ec).port());
-}
-
-/// What the examples answer, of a new connection; text is empty if there is no answer.
-reply get(ecdysis::address const& where)
-{
-    connection one{where};
-    one.send("GET / HTTP/1.1\r\nHost: example\r\nConnection: close\r\n\r");
-    for (auto line = one.receive(); line && *line != "\r"; line = one.receive()) {
-    }
-    auto const body = one.receive().value_or("");
-    one.abandon();
-    static std::regex const words{R"(generation (\d+) pid (\d+))"};
-    std::smatch parts;
-    return reply{std::regex_match(body, parts, words) ? parts[1].str() + " " + parts[2].str() : ""};
-}
-
-/// Asks, one connection after the other, as long as it lives.
-class http_prober
-{
-public:
-    explicit http_prober(ecdysis::address const& where)
-        : thread_{[this, where](std::stop_token ends) {
-              while (!ends.stop_requested())
-                  ++(get(where).text.empty() ? failed_ : answered_);
-          }}
-    {}
-    void check_all_answered()
-    {
-        thread_.request_stop();
-        thread_.join();
-        BOOST_TEST(failed_ == 0U);
-        BOOST_TEST(answered_ > 0U);
-    }
-
-private:
-    std::atomic<unsigned> failed_ = 0, answered_ = 0;
-    std::jthread thread_;
-};
-
-/// /usr/local/bin of the manager, with the two programs in it.
-class programs
-{
-public:
-    [[nodiscard]] static programs& instance()
-    {
-        static programs one;
-        return one;
-    }
-    /// What `http_systemd` is, until the end of the scope.
-    class replaced
-    {
-    public:
-        explicit replaced(std::string const& by) { instance().put(by); }
-        replaced(replaced const&) = delete;
-        replaced& operator=(replaced const&) = delete;
-        ~replaced() { instance().put(built("http_systemd")); }
-    };
-
-private:
-    programs()
-    {
-        fs::create_directory(directory());
-        fs::copy_file(built("ask"), directory() + "/ask");
-        put(built("http_systemd"));
-        auto const mounted = unit::manager().run("mount --bind " + directory() + " /usr/local/bin");
-        BOOST_REQUIRE_MESSAGE(mounted.ok(), mounted.output);
-    }
-    [[nodiscard]] static std::string directory() { return unit::manager().path("bin"); }
-    [[nodiscard]] static std::string built(std::string const& name)
-    {
-        return fs::absolute(real_manager::argument(1) + "/" + name).string();
-    }
-    /// As install(1) does: a new file, for the old one is being executed.
-    void put(std::string const& program) const
-    {
-        fs::copy_file(program, directory() + "/next", fs::copy_options::overwrite_existing);
-        fs::rename(directory() + "/next", directory() + "/http_systemd");
-    }
-};
-
-/// The units of that name, installed. Nothing outlives it.
-class example
-{
-public:
-    /// `settings`: what this manager needs besides, lines of [Service] in a drop-in.
-    explicit example(std::string name, std::string const& settings = {}) : name_{std::move(name)}
-    {
-        static_cast<void>(programs::instance());
-        for (auto const& file : fs::directory_iterator{sources()})
-            if (file.path().stem() == name_)
-                install(file.path());
-        BOOST_REQUIRE(!files_.empty());
-        fs::create_directory(drop_ins());
-        std::ofstream{drop_ins() + "/test.conf"} << "[Service]\nStandardError=append:" << output() << '\n' << settings;
-        BOOST_TEST(manager().systemctl("daemon-reload").output == "");
-    }
-    example(example const&) = delete;
-    example& operator=(example const&) = delete;
-    ~example()
-    {
-        if (!ut::results_collector.results(ut::framework::current_test_unit().p_id).passed()) {
-            BOOST_TEST_MESSAGE("---- what it wrote:\n" << text_of(output()) << "---- what systemd said:");
-            for (auto const& line : manager().said_about(name_))
-                BOOST_TEST_MESSAGE(line);
-        }
-        for (auto const& file : files_)
-            static_cast<void>(manager().systemctl("stop " + file.filename().string()));
-        for (auto const pid : processes())
-            ::kill(pid, SIGKILL);
-        static_cast<void>(wait_until([this] { return processes().empty(); }));
-        for (auto const& file : files_)
-            fs::remove(file);
-        fs::remove_all(drop_ins());
-        fs::remove(output());
-        static_cast<void>(manager().systemctl("reset-failed"));
-        static_cast<void>(manager().systemctl("daemon-reload"));
-    }
-
-    [[nodiscard]] static real_manager& manager() { return real_manager::instance(); }
-    [[nodiscard]] ecdysis::address address() const { return ecdysis::address{"127.0.0.1:" + port_}; }
-    [[nodiscard]] outcome systemctl(std::string const& verb) const { return manager().systemctl(verb + " " + name_ + ".service"); }
-    [[nodiscard]] std::string show(std::string const& property) const
-    {
-        auto text = systemctl("show --value --property=" + property).output;
-        while (text.ends_with('\n'))
-            text.pop_back();
-        return text;
-    }
-    [[nodiscard]] std::vector<::pid_t> processes() const
-    {
-        std::vector<::pid_t> result;
-        std::ifstream file{manager().group() + "/app.slice/" + name_ + ".service/cgroup.procs"};
-        for (::pid_t pid; file >> pid;)
-            result.push_back(pid);
-        return result;
-    }
-
-    // ---- what must be so
-
-    /// As it stands for the system's manager, and as it is installed for this one.
-    void check_verified() const
-    {
-        for (auto const& file : files_)
-            for (auto const& command : {"verify " + (sources() / file.filename()).string(), "--user verify " + file.string()}) {
-                auto const verified = manager().run("systemd-analyze --man=no " + command);
-                BOOST_TEST(verified.ok());
-                BOOST_TEST(verified.output == "");
-            }
-    }
-    void start(std::string const& type = "service") const
-    {
-        auto const started = manager().systemctl("start " + name_ + "." + type);
-        BOOST_REQUIRE_MESSAGE(started.ok(), "it does not start: " << started.output);
-    }
-    /// systemd shows the generation that answers, and nothing else runs.
-    ::pid_t check_serves(unsigned generation) const
-    {
-        auto const answer = get(address());
-        BOOST_REQUIRE_MESSAGE(!answer.text.empty(), "no answer");
-        BOOST_TEST(answer.generation == generation);
-        BOOST_TEST(show("ActiveState") == "active");
-        BOOST_TEST(show("MainPID") == std::to_string(answer.pid));
-        BOOST_TEST(show("StatusText") == "generation " + std::to_string(generation) + " serving");
-        BOOST_TEST(wait_until([&] { return processes() == std::vector{answer.pid}; }, std::chrono::seconds{20}));
-        return answer.pid;
-    }
-    void check_reloads_twice() const
-    {
-        http_prober load{address()};
-        for (unsigned generation = 1; generation != 3; ++generation) {
-            auto const reload = systemctl("reload");
-            BOOST_TEST(reload.ok(), reload.output);
-            check_serves(generation);
-        }
-        load.check_all_answered();
-    }
-    /// The check at start has found nothing.
-    void check_no_advice() const
-    {
-        auto const text = text_of(output());
-        BOOST_TEST(text.find("generation 0 pid ") != text.npos);
-        for (auto const* word : {"NOTIFY_SOCKET", "KillMode", "FileDescriptorStoreMax", "atchdog"})
-            BOOST_TEST(text.find(word) == text.npos, text);
-    }
-    void check_stops() const
-    {
-        BOOST_TEST(systemctl("stop").ok());
-        BOOST_TEST(processes().empty());
-        BOOST_TEST(show("ActiveState") == "inactive");
-        BOOST_TEST(show("Result") == "success");
-    }
-
-private:
-    void install(fs::path const& from)
-    {
-        auto text = text_of(from);
-        std::string const port = ":8080";
-        for (auto at = text.find(port); at != text.npos; at = text.find(port, at))
-            text.replace(at, port.size(), ":" + port_);
-        files_.emplace_back(manager().path("units/" + from.filename().string()));
-        std::ofstream{files_.back()} << text;
-    }
-    [[nodiscard]] static fs::path sources()
-    {
-        return fs::path{real_manager::argument(3)}.parent_path() / "../../example/systemd";
-    }
-    [[nodiscard]] std::string drop_ins() const { return manager().path("units/" + name_ + ".service.d"); }
-    [[nodiscard]] std::string output() const { return manager().path(name_ + ".output"); }
-
-    std::string name_, port_ = free_port();
-    std::vector<fs::path> files_;
-};
-
-void check_whole_life(example const& one)
-{
-    one.check_verified();
-    one.start();
-    one.check_serves(0);
-    one.check_reloads_twice();
-    one.check_no_advice();
-    one.check_stops();
-}
-
-} // namespace
 
 EXAMPLE_TEST(notify_reload, reload_by::signal)
 {
@@ -296,7 +38,7 @@ EXAMPLE_TEST(activated, reload_by::control)
     one.start("socket");
     BOOST_TEST(one.show("ActiveState") == "inactive");
     one.check_serves(0);
-    one.check_reloads_twice();
+    one.check_reloads();
     one.check_no_advice();
     one.check_stops();
     one.check_serves(0); // the socket is open still
@@ -334,17 +76,37 @@ EXAMPLE_TEST(stored_where_nothing_is_kept, reload_by::control)
 }
 
 // A user's manager refuses DynamicUser= (257) and takes all else, since it runs as root here. PrivateTmp= would hide this
-// one's own directory, which is in /tmp. (With DynamicUser= the unit was tried by hand, under a system's manager of 252.)
+// one's own directory, which is in /tmp. (As it is: system_test.cpp.)
 EXAMPLE_TEST(hardened, reload_by::control)
 {
     example const one{"http-hardened", "DynamicUser=no\nBindPaths=" + unit::manager().path("") + "\n"};
     one.check_verified();
     one.start();
     one.check_serves(0);
-    one.check_reloads_twice();
+    one.check_reloads();
     one.check_no_advice();
     auto const status = text_of("/proc/" + one.show("MainPID") + "/status");
     for (auto const* line : {"\nNoNewPrivs:\t1\n", "\nSeccomp:\t2\n", "\nCapBnd:\t0000000000000000\n"})
         BOOST_TEST(status.find(line) != status.npos, status);
+    one.check_stops();
+}
+
+EXAMPLE_TEST(watchdog, reload_by::control)
+{
+    example const one{"http-notify", "WatchdogSec=1\nExecStart=\nExecStart=/usr/local/bin/http_systemd --watchdog yes "
+                                     "--listen 127.0.0.1:8080 --control %t/http-notify/upgrade.sock\n"};
+    auto const is_killed = [&] { return one.show("ActiveState") != "active" || one.show("NRestarts") != "0"; };
+    one.start();
+    one.check_serves(0);
+    BOOST_TEST(one.show("WatchdogUSec") == "1s");
+    BOOST_TEST(!wait_until(is_killed, std::chrono::seconds{3}));
+    one.check_reloads();
+    BOOST_TEST(!wait_until(is_killed, std::chrono::seconds{3}));
+    one.check_serves(2);
+    one.check_nothing_was_said();
+    // So long as it is fed only.
+    BOOST_TEST(one.systemctl("kill --signal=STOP").ok());
+    BOOST_TEST(wait_until([&] { return one.show("NRestarts") == "1" && one.show("ActiveState") == "active"; }));
+    one.check_serves(0);
     one.check_stops();
 }

@@ -5,7 +5,7 @@ set -uo pipefail
 usage()
 {
     cat << 'END'
-usage: test/systemd/manager.sh VERSION DIRECTORY
+usage: test/systemd/manager.sh [--system] VERSION DIRECTORY
        test/systemd/manager.sh --fetch
 
 Starts a real `systemd --user` of that version, 252 or 257, that has a control group, mounts and a runtime
@@ -16,6 +16,9 @@ it cannot run, with status 77. When its standard input ends, so does everything 
     /tmp/m/in systemctl --user status
     cp my.service /tmp/m/units && /tmp/m/in systemctl --user daemon-reload
 
+  --system                  the system's manager instead, as process 1 of a pid namespace: `in systemctl` without --user.
+                            Its /tmp and /var/tmp are its own, but for DIRECTORY; it has the machine's network; it sets up
+                            nothing of the machine: /etc, /sys and /proc/sys are read-only.
   --fetch                   only fetches what version 257 takes
   DIRECTORY/in COMMAND...   runs a command beside the manager
   DIRECTORY/units           the units
@@ -35,28 +38,57 @@ skip()
     exit 77
 }
 
-# In the control group, with mounts and control groups of its own: what may fail has said why on stdout.
+# What becomes the manager: it enters the control group, and makes that its own root.
+enter()
+{
+    local scope=$1 version=$2 group=$5 pid
+    local -a own=(--mount --cgroup --propagation private)
+    [[ $scope = system ]] && own+=(--mount-proc --uts --ipc)
+    read -r pid _ < /proc/self/stat # as it is known outside
+    echo 0 > "$group/cgroup.procs" || skip "cannot enter a control group"
+    exec unshare "${own[@]}" -- bash -c "$(declare -f skip inside); inside \"\$@\"" bash "${@:1:4}" "$pid"
+}
+
+# With mounts and control groups of its own: what may fail has said why on stdout.
 inside()
 {
-    local layer=$3
-    version=$1
-    directory=$2
+    local scope=$1 version=$2 directory=$3 layer=$4 pid=$5 runtime=/run found path
+    local join="nsenter --target $pid --mount --cgroup"
     if [[ -n $layer ]]; then
         mount -t overlay -o "lowerdir=$layer:/usr" overlay /usr || skip "cannot lay it over /usr with overlayfs"
     fi
     mount -t tmpfs -o mode=755 tmpfs /run || skip "cannot mount a tmpfs"
     mount -t cgroup2 cgroup2 /sys/fs/cgroup || skip "cannot mount a cgroup2"
     mount --bind "$directory/kmsg" /dev/kmsg || skip "cannot mount over /dev/kmsg"
-    mkdir -p /run/systemd/system /run/systemd/inaccessible/dir "$directory/run" "$directory/none"
-    touch /run/systemd/inaccessible/reg && chmod 000 /run/systemd/inaccessible/* # what the system's manager makes for ProtectHome=
-    chmod 700 "$directory/run"
+    if [[ $scope = system ]]; then
+        # It takes the machine for its own, and would set it up.
+        [[ -s /etc/machine-id ]] || skip "there is no /etc/machine-id"
+        for path in /proc/sys /sys /etc; do
+            mount --rbind "$path" "$path" && mount -o remount,bind,ro "$path" || skip "cannot make $path read-only"
+        done
+        mount --bind /dev/null /dev/console || skip "cannot mount over /dev/console"
+        mkdir /run/ours && mount --bind "$directory" /run/ours && mount -t tmpfs tmpfs /tmp && mount -t tmpfs tmpfs /var/tmp &&
+            mkdir -p "$directory" && mount --move /run/ours "$directory" && rmdir /run/ours || skip "cannot mount over /tmp"
+        join+=" --pid --uts --ipc --"
+        set -- container=ecdysis
+    else
+        mkdir -p /run/systemd/system /run/systemd/inaccessible/dir
+        touch /run/systemd/inaccessible/reg && chmod 000 /run/systemd/inaccessible/* # what the system's manager makes for ProtectHome=
+        runtime=$directory/run
+        mkdir -m 700 "$runtime"
+        join+=" -- env -u DBUS_SESSION_BUS_ADDRESS 'XDG_RUNTIME_DIR=$runtime'"
+        set -- "XDG_RUNTIME_DIR=$runtime"
+    fi
+    mkdir "$directory/none"
     found=$(/usr/lib/systemd/systemd --version 2>&1 | sed -n '1s/^systemd \([0-9]*\).*/\1/p')
     [[ $found = "$version" ]] || skip "the systemd that is here is ${found:-none}"
-    exec env -i "PATH=$PATH" LANG=C.UTF-8 "HOME=$directory" "XDG_RUNTIME_DIR=$directory/run" \
+    printf '#!/bin/sh\nexec %s "$@"\n' "$join" > "$directory/in.new"
+    chmod +x "$directory/in.new" && mv "$directory/in.new" "$directory/in"
+    exec env -i "PATH=$PATH" LANG=C.UTF-8 "HOME=$directory" "$@" \
         "SYSTEMD_UNIT_PATH=$directory/units" "SYSTEMD_GENERATOR_PATH=$directory/none" \
         "SYSTEMD_ENVIRONMENT_GENERATOR_PATH=$directory/none" \
         SYSTEMD_LOG_TARGET=kmsg SYSTEMD_LOG_RATELIMIT_KMSG=0 SYSTEMD_LOG_LEVEL=info \
-        /usr/lib/systemd/systemd --user < /dev/null >> "$directory/log" 2>&1 8>&-
+        /usr/lib/systemd/systemd "--$scope" < /dev/null >> "$directory/log" 2>&1
 }
 
 # Fills $layer with the /usr of a Debian 13 that has little but systemd; one at a time, and once.
@@ -108,6 +140,7 @@ end_all()
     local events tries
     [[ -d ${group-} ]] || return
     exec 7>&2 2> /dev/null # bash would say that it was killed
+    [[ -n ${manager-} ]] && kill -KILL "$manager"
     for ((tries = 0; tries < 500; ++tries)); do
         echo 1 > "$group/cgroup.kill" || kill -KILL $(find "$group" -name cgroup.procs -exec cat {} +)
         events=$(< "$group/cgroup.events")
@@ -118,73 +151,69 @@ end_all()
     [[ ! -d $group ]] || { echo "cannot remove $group" >&7 && exit 1; }
 }
 
-if [[ ${1-} = --inside ]]; then
-    shift
-    inside "$@"
-    exit
-fi
-case ${1-} in
-252 | 257) ;;
---fetch)
-    version=257
-    fetch
-    exit
-    ;;
--h | --help) usage && exit 0 ;;
-*) usage >&2 && exit 2 ;;
-esac
-version=$1
-directory=$(realpath -e "${2-}") || { usage >&2; exit 2; }
+main()
+{
+    local scope=user program unit tries status
+    local -a start
+    layer=
+    [[ ${1-} = --system ]] && { scope=system; shift; }
+    case ${1-} in
+    252 | 257) ;;
+    --fetch)
+        version=257
+        fetch
+        exit
+        ;;
+    -h | --help) usage && exit 0 ;;
+    *) usage >&2 && exit 2 ;;
+    esac
+    version=$1
+    directory=$(realpath -e "${2-}") || { usage >&2; exit 2; }
 
-((EUID == 0)) || skip "it takes root"
-for program in unshare nsenter find; do
-    command -v "$program" > /dev/null || skip "there is no $program"
-done
-unified=$(awk '$3 == "cgroup2" { print $2; exit }' /proc/self/mounts)
-[[ -n $unified ]] || skip "no cgroup2 is mounted"
-[[ $(uname -m) = x86_64 || $(uname -m) = aarch64 ]] || skip "not tried on a $(uname -m)"
-layer=
-[[ $version = 257 ]] && fetch
+    ((EUID == 0)) || skip "it takes root"
+    for program in unshare nsenter find; do
+        command -v "$program" > /dev/null || skip "there is no $program"
+    done
+    unified=$(awk '$3 == "cgroup2" { print $2; exit }' /proc/self/mounts)
+    [[ -n $unified ]] || skip "no cgroup2 is mounted"
+    [[ $(uname -m) = x86_64 || $(uname -m) = aarch64 ]] || skip "not tried on a $(uname -m)"
+    [[ $version = 257 ]] && fetch
 
-trap end_all EXIT
-trap 'exit 1' INT TERM HUP
-group=$(mktemp -d "$unified/ecdysis-XXXXXX" 2> /dev/null) || skip "cannot make a control group in $unified"
-echo "$group" > "$directory/cgroup"
+    trap end_all EXIT
+    trap 'exit 1' INT TERM HUP
+    group=$(mktemp -d "$unified/ecdysis-XXXXXX" 2> /dev/null) || skip "cannot make a control group in $unified"
+    echo "$group" > "$directory/cgroup"
 
-mkdir -p "$directory/units"
-for unit in default basic shutdown; do
-    printf '[Unit]\nDescription=%s\nDefaultDependencies=no\n' "$unit" > "$directory/units/$unit.target"
-done
-printf 'AllowIsolate=yes\nWants=basic.target\nAfter=basic.target\n' >> "$directory/units/default.target"
+    mkdir -p "$directory/units"
+    for unit in default sysinit basic shutdown; do
+        printf '[Unit]\nDescription=%s\nDefaultDependencies=no\n' "$unit" > "$directory/units/$unit.target"
+    done
+    printf 'AllowIsolate=yes\nWants=basic.target\nAfter=basic.target\n' >> "$directory/units/default.target"
 
-# A user manager would write its log to a journal, a terminal or the kernel. What it takes for the kernel's log is this.
-mkfifo "$directory/kmsg" && exec 8<> "$directory/kmsg" || exit
-cat < "$directory/kmsg" >> "$directory/log" 8>&- &
+    # It would write its log to a journal, a terminal or the kernel. What it takes for the kernel's log is this.
+    mkfifo "$directory/kmsg" && exec 8<> "$directory/kmsg" || exit
+    cat < "$directory/kmsg" >> "$directory/log" 8>&- &
 
-(
-    echo "$BASHPID" > "$group/cgroup.procs" || skip "cannot enter a control group"
-    exec unshare --mount --cgroup --propagation private -- bash "$0" --inside "$version" "$directory" "$layer" \
-        < /dev/null 2>> "$directory/log"
-) &
-manager=$!
+    start=(bash -c "$(declare -f skip enter inside); enter \"\$@\"" bash "$scope" "$version" "$directory" "$layer" "$group")
+    [[ $scope = system ]] && start=(unshare --pid --fork --kill-child -- "${start[@]}")
+    "${start[@]}" < /dev/null 2>> "$directory/log" 8>&- &
+    manager=$!
+    for ((tries = 0; tries < 600; ++tries)); do
+        kill -0 "$manager" 2> /dev/null || break
+        [[ -x $directory/in ]] &&
+            [[ $("$directory/in" systemctl "--$scope" is-system-running 2> /dev/null) = @(running|degraded) ]] && break
+        sleep 0.05
+    done
+    if ! kill -0 "$manager" 2> /dev/null; then
+        wait "$manager"
+        status=$?
+        ((status == 77)) && exit 77
+        skip "it ended at once, with status $status: $(tail -n 1 "$directory/log")"
+    fi
+    ((tries < 600)) || { echo "failed: not ready within 30 s, see $directory/log" && exit 1; }
+    echo ready
+    cat > /dev/null
+}
 
-cat > "$directory/in" << END
-#!/bin/sh
-exec nsenter --target $manager --mount --cgroup -- env -u DBUS_SESSION_BUS_ADDRESS 'XDG_RUNTIME_DIR=$directory/run' "\$@"
-END
-chmod +x "$directory/in"
-for ((tries = 0; tries < 600; ++tries)); do
-    kill -0 "$manager" 2> /dev/null || break
-    [[ -S $directory/run/systemd/private ]] &&
-        [[ $("$directory/in" systemctl --user is-system-running 2> /dev/null) = @(running|degraded) ]] && break
-    sleep 0.05
-done
-if ! kill -0 "$manager" 2> /dev/null; then
-    wait "$manager"
-    status=$?
-    ((status == 77)) && exit 77
-    skip "it ended at once, with status $status: $(tail -n 1 "$directory/log")"
-fi
-((tries < 600)) || { echo "failed: not ready within 30 s, see $directory/log" && exit 1; }
-echo ready
-cat > /dev/null
+# Read to here before it begins: the file may be edited meanwhile.
+main "$@"; exit

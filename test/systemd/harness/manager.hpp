@@ -35,11 +35,18 @@ struct outcome
     [[nodiscard]] bool ok() const noexcept { return status == 0; }
 };
 
-/// `systemd --user` of the version that this test is asked to try, with no units but ours. One serves all cases of a test
-/// program. It ends with this process, however that ends, and everything that it started ends with it.
+/// A systemd of the version that this test is asked to try, with no units but ours. One serves all cases of a test program.
+/// It ends with this process, however that ends, and everything that it started ends with it.
 class real_manager
 {
 public:
+    enum class scope {
+        user,   ///< systemd --user
+        system, ///< process 1 of a pid namespace: pids are those that it knows, unless said otherwise
+    };
+    /// A test program that wants the other says so before main.
+    static inline scope wanted = scope::user;
+
     [[nodiscard]] static real_manager& instance()
     {
         static real_manager one;
@@ -79,21 +86,47 @@ public:
         result.status = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
         return result;
     }
-    [[nodiscard]] outcome systemctl(std::string const& arguments) const { return run("systemctl --user " + arguments); }
+    [[nodiscard]] outcome systemctl(std::string const& arguments) const { return run("systemctl " + option() + " " + arguments); }
+    [[nodiscard]] static std::string option() { return wanted == scope::user ? "--user" : "--system"; }
 
-    /// What it said about that unit, debug messages too.
+    /// What it has said about that unit until now, debug messages too.
     [[nodiscard]] std::vector<std::string> said_about(std::string const& unit) const
     {
+        // Its words are on their way to the file. When a later one is there, they are.
+        auto const mark = "until now " + std::to_string(++marks_);
         std::vector<std::string> result;
-        std::ifstream file{path("log")};
-        for (std::string line; std::getline(file, line);)
-            if (line.find(unit) != line.npos)
-                result.push_back(std::move(line));
+        if (std::fstream words{path("kmsg"), std::ios::in | std::ios::out}; !(words << mark << std::endl))
+            return result; // it has ended
+        auto const all_said = [&] {
+            result.clear();
+            std::ifstream file{path("log")};
+            for (std::string line; std::getline(file, line) && line != mark;)
+                if (line.find(unit) != line.npos)
+                    result.push_back(std::move(line));
+            return file.good();
+        };
+        BOOST_TEST(wait_until(all_said), "what systemd says does not come to its log");
         return result;
     }
 
     /// The directory of its control group.
     [[nodiscard]] std::string const& group() const noexcept { return group_; }
+
+    /// Those in a service's control group.
+    [[nodiscard]] std::vector<::pid_t> processes(std::string const& service) const
+    {
+        std::vector<::pid_t> result;
+        for (auto const outside : processes_outside(service))
+            if (auto const pid = known_as(outside); pid > 0)
+                result.push_back(pid);
+        return result;
+    }
+    /// Whatever is left of it.
+    void kill_all(std::string const& service) const
+    {
+        for (auto const outside : processes_outside(service))
+            ::kill(outside, SIGKILL);
+    }
 
     /// Ends it with all that it started. Whether nothing is left; true if it does not run.
     bool end()
@@ -140,6 +173,26 @@ private:
         std::cout << line << std::endl; // the report looks for it
     }
 
+    // By the numbers that this process knows.
+    [[nodiscard]] std::vector<::pid_t> processes_outside(std::string const& service) const
+    {
+        std::vector<::pid_t> result;
+        std::ifstream file{group_ + (wanted == scope::user ? "/app.slice/" : "/system.slice/") + service + "/cgroup.procs"};
+        for (::pid_t pid; file >> pid;)
+            result.push_back(pid);
+        return result;
+    }
+
+    // The innermost number of a process; 0 if it has gone.
+    [[nodiscard]] static ::pid_t known_as(::pid_t outside)
+    {
+        std::ifstream status{"/proc/" + std::to_string(outside) + "/status"};
+        for (std::string line; std::getline(status, line);)
+            if (line.starts_with("NSpid:"))
+                return std::stoi(line.substr(line.find_last_of('\t') + 1));
+        return 0;
+    }
+
     // In a session of its own: who ends this test by its process group leaves the one that ends the rest.
     void start(int input, int output)
     {
@@ -152,8 +205,11 @@ private:
         ::posix_spawnattr_init(&attributes);
         ::posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSID);
         auto script = argument(3), version = argument(2);
-        char* arguments[] = {script.data(), version.data(), directory_.data(), nullptr};
-        int const failure = ::posix_spawn(&supervisor_, script.c_str(), &actions, &attributes, arguments, ::environ);
+        std::string system = "--system";
+        std::vector<char*> arguments{script.data(), version.data(), directory_.data(), nullptr};
+        if (wanted == scope::system)
+            arguments.insert(arguments.begin() + 1, system.data());
+        int const failure = ::posix_spawn(&supervisor_, script.c_str(), &actions, &attributes, arguments.data(), ::environ);
         ::posix_spawn_file_actions_destroy(&actions);
         ::posix_spawnattr_destroy(&attributes);
         if (failure != 0)
@@ -180,6 +236,7 @@ private:
     std::string skipped_;
     ecdysis::os::owned_fd input_;
     ::pid_t supervisor_ = -1;
+    mutable unsigned marks_ = 0;
 };
 
 } // namespace restart

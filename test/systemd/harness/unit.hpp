@@ -133,15 +133,7 @@ public:
     [[nodiscard]] ::pid_t main_pid() const { return std::stoi(show("MainPID")); }
 
     /// Those in its control group.
-    [[nodiscard]] std::vector<::pid_t> processes() const
-    {
-        std::vector<::pid_t> result;
-        auto const group = manager().group() + "/app.slice/" + name_;
-        std::ifstream file{group + "/cgroup.procs"};
-        for (::pid_t pid; file >> pid;)
-            result.push_back(pid);
-        return result;
-    }
+    [[nodiscard]] std::vector<::pid_t> processes() const { return manager().processes(name_); }
 
     /// The lines of its log with those words in it.
     [[nodiscard]] std::vector<std::string> said(std::string const& words) const
