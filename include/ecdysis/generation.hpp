@@ -22,6 +22,8 @@
 #include <ecdysis/systemd/activation.hpp>
 #include <ecdysis/systemd/descriptor_store.hpp>
 
+#include <poll.h>
+
 #include <algorithm>
 #include <memory>
 #include <optional>
@@ -373,6 +375,8 @@ public:
         // The manager listens to the child that it was told of.
         if (why.why == exit::kind::stopped && is_last() && !parent_side_->has_committed_child())
             supervision_.stops();
+        if (why.why == exit::kind::partially_stopped) // the process lives on, and a kept duplicate would listen on
+            store_.take_out_sockets();
         inventory_.end_for_stop(paths_to_unlink());
         drop_unread_state(handover::late);
         ready_.set(errc::stopped);
@@ -433,7 +437,7 @@ private:
             static_cast<void>(systemd::listen_variables::take()); // the parent claimed what they announced
         else if (options_.socket_activation)
             passed_.take([this](std::string what) { warn(std::move(what)); });
-        files_->on_withdrawal([this](std::string const& name) { withdrawn(name); });
+        files_->on_withdrawal([this](std::string const& name, os::identity which) { withdrawn(name, which); });
         for (auto const& [what, where] : {std::pair{request::upgrade, options_.control.upgrade},
                                           std::pair{request::stop, options_.control.stop},
                                           std::pair{request::partial_stop, options_.control.partial_stop}})
@@ -478,10 +482,19 @@ private:
 
     [[nodiscard]] typename inventory<Io>::manager manager()
     {
-        return {passed_, [this](handoff::record const& what, std::string why) {
+        return {passed_,
+                [this](handoff::record const& what, std::string why) {
                     warn(std::move(why));
-                    store_.take_out(what); // now, for it may be in the way of what is opened instead
-                }};
+                    store_.take_out(what);
+                    // It may be in the way of what is opened instead. The first generation's start is the one place that
+                    // waits for the manager.
+                    error_code ec;
+                    auto const worked_off = policies.notify.barrier(ec);
+                    ::pollfd ready{worked_off.get(), POLLIN, 0};
+                    if (!ec && worked_off)
+                        os::call(ec, [&] { return ::poll(&ready, 1, 1000); });
+                },
+                [this](std::string what) { warn(std::move(what)); }};
     }
 
     /// During an upgrade it is not told: the child would not know of it, and this generation is not heard any more when
@@ -493,14 +506,14 @@ private:
     }
 
     /// From any thread. The host's own end is no withdrawal: then nobody runs what is posted.
-    void withdrawn(std::string const& name) noexcept
+    void withdrawn(std::string const& name, os::identity which) noexcept
     try {
         if (in_fork())
             return;
-        post([this, name] {
+        post([this, name, which] {
             if (retired_ || leaving_ || exit_.known())
                 return;
-            store_.withdraw(name);
+            store_.withdraw(name, which);
             store_new();
         });
     } catch (...) {

@@ -14,6 +14,7 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <concepts>
 #include <cstdint>
 #include <deque>
 #include <functional>
@@ -38,6 +39,7 @@ public:
         systemd::activation& passed;
         /// What the store had and cannot be used, and why.
         std::function<void(handoff::record const&, std::string)> unused;
+        std::function<void(std::string)> warn;
     };
 
     /// The parent's socket of that name, or the manager's that fits, verified; or a new one. Throws `error`.
@@ -92,8 +94,17 @@ public:
             auto const bound = address::bound(result.front()->fd(), ec); // port 0 has become one for all
             if (ec)
                 throw error{ec, "add a shard to " + name};
-            while (result.size() < count)
-                result.push_back(add_shard(io, connections, kind, name, bound, options, from, accepting));
+            try {
+                while (result.size() < count)
+                    result.push_back(add_shard(io, connections, kind, name, bound, options, from, accepting));
+            } catch (error const& e) {
+                // The kernel lets only sockets of one user share an address (socket(7)), and the system's manager is root.
+                if (by == nullptr || e.code() != boost::system::errc::address_in_use || !is_of_unit(result.front()))
+                    throw;
+                by->warn("add shards to " + name + ": " + std::to_string(result.size()) + " of " + std::to_string(count) +
+                         " are there; those that a socket unit passes can be joined only by sockets of the same user, so "
+                         "let the unit pass all, with ReusePort=yes");
+            }
         } catch (...) {
             take_back(result, from, by);
             throw;
@@ -116,7 +127,7 @@ public:
 
     // ---- for the manager's store
 
-    /// `put(record, fd)` for all that it should have and was not told of: not what it has by a socket unit.
+    /// `put(record, source)` for all that it should have and was not told of: not what it has by a socket unit.
     template <class Put>
     void keep_in_store(Put&& put)
     {
@@ -125,24 +136,27 @@ public:
             if (one.failed || (one.record.flags & (handoff::manager_owned | handoff::in_store)) != 0)
                 continue;
             one.record.flags |= handoff::in_store;
-            put(one.record, one.source->fd());
+            put(handoff::record{one.record}, one.source);
         }
     }
 
-    /// It has none any more.
-    void leave_store() noexcept
+    /// What it was told of and is used still.
+    [[nodiscard]] std::vector<handoff::record> stored() const
     {
-        for (auto& one : sockets_)
-            one.record.flags &= static_cast<std::uint8_t>(~handoff::in_store);
+        std::vector<handoff::record> result;
+        for (auto const& one : sockets_)
+            if (!one.failed && (one.record.flags & handoff::in_store) != 0)
+                result.push_back(one.record);
+        return result;
     }
 
-    /// Whether one of those that it has is called as that is.
-    [[nodiscard]] bool has_stored(handoff::record const& what) const
+    /// It has none of those any more.
+    template <std::predicate<handoff::record const&> Which>
+    void leave_store(Which which)
     {
-        return std::ranges::any_of(sockets_, [&](socket const& one) {
-            return !one.failed && (one.record.flags & handoff::in_store) != 0 && one.record.name == what.name &&
-                   one.record.device == what.device && one.record.inode == what.inode;
-        });
+        for (auto& one : sockets_)
+            if ((one.record.flags & handoff::in_store) != 0 && which(one.record))
+                one.record.flags &= static_cast<std::uint8_t>(~handoff::in_store);
     }
 
     // ---- life
@@ -182,7 +196,8 @@ public:
             if (one.failed)
                 continue;
             // What the host opened during the upgrade was not handed over.
-            bool const claimed = i < records.size() && records[i] == one.record && claims[i];
+            bool const claimed = i < records.size() && claims[i] && records[i].kind == one.record.kind &&
+                                 records[i].name == one.record.name && records[i].index == one.record.index;
             ++i;
             if (!claimed && one.ours)
                 unlink(one);
@@ -239,6 +254,12 @@ private:
         // The backlog of a socket unit's is what that says.
         auto const left = (what.flags & handoff::manager_owned) != 0 ? todo::nothing : todo::listen;
         return {std::move(what), kind, where, options, {}, true, true, left};
+    }
+
+    [[nodiscard]] bool is_of_unit(source_ptr const& source) const
+    {
+        auto const found = std::ranges::find(sockets_, source, &socket::source);
+        return found != sockets_.end() && (found->record.flags & handoff::manager_owned) != 0;
     }
 
     [[nodiscard]] handoff::record new_record(socket_kind kind, std::string const& name, os::identity path)

@@ -7,6 +7,8 @@
 #include <ecdysis/handoff/wire.hpp>
 #include <ecdysis/os/call.hpp>
 #include <ecdysis/os/fd.hpp>
+#include <ecdysis/os/identity.hpp>
+#include <ecdysis/os/unix_path.hpp>
 
 #include <fcntl.h>
 
@@ -36,6 +38,7 @@ struct offered_files
         std::string name;
         std::string bytes;
         std::shared_ptr<os::owned_fd const> fd;
+        os::identity which{};  ///< none where it is not kept
         bool kept = false;     ///< in the service manager's store too
         bool in_store = false; ///< and that was told so
     };
@@ -64,16 +67,16 @@ struct offered_files
                 result.push_back(file);
         return result;
     }
-    /// Those of that name are not in the store any more: it knows names, not files.
-    void took_out_of_store(std::string const& name)
+    /// What was kept under that name is not in the store any more: it knows names, and each file once, under its first.
+    void took_out_of_store(std::string const& name, os::identity same)
     {
         std::lock_guard const hold{mutex};
         for (auto& [key, file] : all)
-            if (file.name == name)
+            if (file.name == name || file.which == same)
                 file.in_store = false;
     }
     /// What hears of each that was in the store and is withdrawn; from any thread, and not to wait. Null: nobody.
-    void on_withdrawal(std::function<void(std::string const&)> f)
+    void on_withdrawal(std::function<void(std::string const&, os::identity)> f)
     {
         std::lock_guard const hold{mutex};
         withdrawn = std::move(f);
@@ -82,7 +85,7 @@ struct offered_files
     std::mutex mutex;
     std::map<std::uint64_t, file> all;
     std::uint64_t next = 0;
-    std::function<void(std::string const&)> withdrawn;
+    std::function<void(std::string const&, os::identity)> withdrawn;
 };
 
 /// Keeps one file offered to the next generation, as long as it lives. Movable; any thread may drop it.
@@ -118,7 +121,7 @@ public:
         std::lock_guard const hold{files->mutex};
         auto const gone = files->all.extract(key_);
         if (gone.mapped().in_store && files->withdrawn)
-            files->withdrawn(gone.mapped().name);
+            files->withdrawn(gone.mapped().name, gone.mapped().which);
     }
 
 private:
@@ -136,8 +139,9 @@ private:
     os::owned_fd copy{os::call(ec, [&] { return ::fcntl(fd, F_DUPFD_CLOEXEC, 3); })};
     if (ec)
         throw error{ec, "offer \"" + name + "\", descriptor " + std::to_string(fd)};
+    auto const which = kept ? os::identify(copy) : os::identity{};
     return {std::move(files),
-            {std::move(name), std::move(bytes), std::make_shared<os::owned_fd const>(std::move(copy)), kept}};
+            {std::move(name), std::move(bytes), std::make_shared<os::owned_fd const>(std::move(copy)), which, kept}};
 }
 
 } // namespace ecdysis

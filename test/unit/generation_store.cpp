@@ -12,6 +12,7 @@
 #include "systemd/passed.hpp"
 
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -71,6 +72,13 @@ struct directory
     [[nodiscard]] std::string operator/(char const* name) const { return path / name; }
     fs::path path;
 };
+
+/// Another file each time: the manager keeps each once.
+int a_file()
+{
+    static std::vector<os::owned_fd> all;
+    return all.emplace_back(::memfd_create("kept", MFD_CLOEXEC)).get();
+}
 
 /// What the store was told since it was last asked for.
 lines told()
@@ -163,6 +171,14 @@ std::string where(int fd)
 
 BOOST_AUTO_TEST_SUITE(role, *boost::unit_test::disabled())
 
+BOOST_AUTO_TEST_CASE(claims_one)
+{
+    storing_upgrader up{{}};
+    auto const one = up.listen_tcp("127.0.0.1:0");
+    up.ready();
+    stay(up);
+}
+
 BOOST_AUTO_TEST_CASE(claims_one_and_opens_one)
 {
     storing_upgrader up{{}};
@@ -172,7 +188,7 @@ BOOST_AUTO_TEST_CASE(claims_one_and_opens_one)
     if (auto const file = up.claim("kept on"))
         (void)up.keep("never stored", file->fd.get());
     auto const file = up.claim("taken");
-    auto const kept = up.keep("kept on", 0);
+    auto const kept = up.keep("kept on", a_file());
     BOOST_TEST(told().empty());
     up.ready();
     stay(up);
@@ -206,7 +222,7 @@ BOOST_AUTO_TEST_CASE(the_first_generation_stores_all_at_ready_and_later_ones_at_
         auto const units = up.listen_tcp("127.0.0.1:0", {.name = "http"});
         auto const unix = up.listen_unix(dir / "a:b");
         auto const udp = up.bind_udp_shards("127.0.0.1:0", 2);
-        auto const state = up.keep("my state", 0);
+        auto const state = up.keep("my state", a_file());
         auto const offered = up.offer("offered", 0);
         check(told(), {});
         up.ready();
@@ -215,7 +231,7 @@ BOOST_AUTO_TEST_CASE(the_first_generation_stores_all_at_ready_and_later_ones_at_
         check(told(), {"+" + path, "+udp 127.0.0.1%3A0", "+udp 127.0.0.1%3A0", "+file my%20state"});
         auto const late = up.listen_tcp("127.0.0.2:0");
         check(told(), {"+tcp 127.0.0.2%3A0"});
-        auto const more = up.keep("more", 0);
+        auto const more = up.keep("more", a_file());
         check(told(), {"+file more"});
         up.request_stop();
         up.wait();
@@ -231,7 +247,7 @@ BOOST_AUTO_TEST_CASE(without_a_store_nothing_is_stored)
     notify.chosen = false;
     storing_upgrader up{{}, notify};
     auto const tcp = up.listen_tcp("127.0.0.1:0");
-    auto state = up.keep("state", 0);
+    auto state = up.keep("state", a_file());
     up.ready();
     state.withdraw();
     run_posted(up);
@@ -243,8 +259,8 @@ BOOST_AUTO_TEST_CASE(a_name_too_long_for_the_store_is_told_and_not_stored)
     directory const dir;
     lines seen;
     storing_upgrader up{with("", &seen)};
-    auto kept = up.keep(std::string(251, 'x'), 0);
-    auto const fits = up.keep(std::string(250, 'y'), 0);
+    auto kept = up.keep(std::string(251, 'x'), a_file());
+    auto const fits = up.keep(std::string(250, 'y'), a_file());
     up.ready();
     check(told(), {"+file " + std::string(250, 'y')});
     BOOST_REQUIRE(seen.size() == 1U);
@@ -301,7 +317,7 @@ BOOST_AUTO_TEST_CASE(what_cannot_be_used_goes_from_the_store_before_it_is_opened
     check(told(), {"-" + old});
     BOOST_REQUIRE(seen.size() == 1U);
     BOOST_TEST(seen.front() == "warning: claim unix " + (dir / "x") +
-                                   " from the store: that path leads to another file by now; it is opened anew");
+                                   " from the store: that path is gone; it is opened anew");
     auto const fresh = stored_path(dir / "x");
     up.ready();
     auto const after = told();
@@ -348,9 +364,9 @@ BOOST_AUTO_TEST_CASE(a_child_says_what_changed)
     auto const first = up.listen_tcp("127.0.0.1:0");
     auto const unclaimed = up.listen_tcp("127.0.0.3:0");
     auto const units = up.listen_unix(dir / "unit");
-    auto const kept = up.keep("kept on", 0);
-    auto const taken = up.keep("taken", 0);
-    auto const left = up.keep("left", 0);
+    auto const kept = up.keep("kept on", a_file());
+    auto const taken = up.keep("taken", a_file());
+    auto const left = up.keep("left", a_file());
     up.ready();
     check(told(), {"+tcp 127.0.0.1%3A0", "+tcp 127.0.0.3%3A0", "+file kept%20on", "+file taken", "+file left"});
     ::setenv("LISTEN_PID", std::to_string(::getpid()).c_str(), 1); // not to be believed
@@ -386,14 +402,69 @@ BOOST_AUTO_TEST_CASE(what_is_opened_during_an_upgrade_is_stored_only_when_that_h
         if (!e.as<events::launched>())
             return;
         opened.push_back(running->listen_tcp("127.0.0.2:0"));
-        kept.push_back(running->keep("meanwhile", 0));
+        kept.push_back(running->keep("meanwhile", a_file()));
         check(told(), {});
     };
     storing_upgrader up{chosen};
     running = &up;
     up.ready();
     BOOST_TEST(upgrade(up).starts_with("failed "));
-    check(told(), {"+tcp 127.0.0.2%3A0", "+file meanwhile"});
+    // And the sockets go with the partial stop that ended the waiting: nobody accepts on them any more.
+    check(told(), {"+tcp 127.0.0.2%3A0", "+file meanwhile", "-tcp 127.0.0.2%3A0"});
+}
+
+BOOST_AUTO_TEST_CASE(a_file_under_two_names_stays_while_one_is_left)
+{
+    directory const dir;
+    auto chosen = with("");
+    chosen.program = dir / "missing"; // an upgrade only runs what was posted
+    storing_upgrader up{chosen};
+    auto const number = a_file();
+    auto first = up.keep("first", number);
+    auto const second = up.keep("second", number);
+    up.ready();
+    check(told(), {"+file first", "+file second"}); // of which the manager takes the first
+    first.withdraw();
+    up.request_upgrade([&](std::string const&) {
+        check(told(), {"-file first", "+file second"});
+        up.request_stop();
+    });
+    up.wait();
+}
+
+// Closed here, a duplicate in the store would listen on, and nobody would accept.
+BOOST_AUTO_TEST_CASE(a_partial_stop_takes_the_sockets_out_and_a_stop_does_not)
+{
+    directory const dir;
+    for (bool const partially : {true, false}) {
+        storing_upgrader up{with("")};
+        auto const shards = up.listen_tcp_shards("127.0.0.1:0", 2);
+        auto const kept = up.keep("kept", a_file());
+        up.ready();
+        check(told(), {"+tcp 127.0.0.1%3A0", "+tcp 127.0.0.1%3A0", "+file kept"});
+        if (partially)
+            up.request_partial_stop();
+        else
+            up.request_stop();
+        up.wait();
+        check(told(), partially ? lines{"-tcp 127.0.0.1%3A0"} : lines{});
+    }
+}
+
+// One of several that have one name: the store knows names, so all of that name go, and what is left is stored anew.
+BOOST_AUTO_TEST_CASE(shards_that_a_child_gives_up_go_from_the_store)
+{
+    directory const dir;
+    std::ofstream{place() / "stay"};
+    storing_upgrader up{with("claims_one")};
+    auto const shards = up.listen_tcp_shards("127.0.0.1:0", 4);
+    up.ready();
+    check(told(), lines(4, "+tcp 127.0.0.1%3A0"));
+    up.request_upgrade([&](std::string const& line) { BOOST_TEST(line.starts_with("ok "), line); });
+    up.wait();
+    check(told(), {"child -tcp 127.0.0.1%3A0", "child +tcp 127.0.0.1%3A0"});
+    fs::remove(place() / "stay");
+    up.drain(1s);
 }
 
 BOOST_AUTO_TEST_CASE(a_file_goes_from_the_store_when_it_is_withdrawn)
@@ -403,11 +474,11 @@ BOOST_AUTO_TEST_CASE(a_file_goes_from_the_store_when_it_is_withdrawn)
         auto chosen = with("");
         chosen.program = dir / "missing"; // an upgrade only runs what was posted
         storing_upgrader up{chosen};
-        auto early = up.keep("early", 0);
+        auto early = up.keep("early", a_file());
         early.withdraw();
-        auto one = up.keep("one", 0);
-        auto same = up.keep("one", 0);
-        auto other = up.keep("other", 0);
+        auto one = up.keep("one", a_file());
+        auto same = up.keep("one", a_file());
+        auto other = up.keep("other", a_file());
         up.ready();
         check(told(), {"+file one", "+file one", "+file other"});
         one.withdraw();
@@ -420,7 +491,7 @@ BOOST_AUTO_TEST_CASE(a_file_goes_from_the_store_when_it_is_withdrawn)
             });
         });
         up.wait();
-        auto const late = up.keep("late", 0); // with the exit known
+        auto const late = up.keep("late", a_file()); // with the exit known
         other.withdraw();
         connection_guard const open{up.connections()};
         up.drain(20ms); // runs what was posted
@@ -434,8 +505,8 @@ BOOST_AUTO_TEST_CASE(a_handle_that_goes_with_its_process_leaves_the_file_in_the_
     offer outlives;
     {
         storing_upgrader up{{}};
-        outlives = up.keep("outlives", 0);
-        auto const unwound = up.keep("unwound", 0);
+        outlives = up.keep("outlives", a_file());
+        auto const unwound = up.keep("unwound", a_file());
         up.ready();
         check(told(), {"+file outlives", "+file unwound"});
     }

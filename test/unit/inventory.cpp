@@ -182,7 +182,8 @@ struct activated
     io::sync io;
     std::shared_ptr<open_connections> connections = std::make_shared<open_connections>();
     systemd::activation passed;
-    inventory<io::sync>::manager by{passed, [](handoff::record const& what, std::string const&) { BOOST_ERROR(what.name); }};
+    inventory<io::sync>::manager by{passed, [](handoff::record const& what, std::string const&) { BOOST_ERROR(what.name); },
+                                    [](std::string const& what) { BOOST_ERROR(what); }};
     inventory<io::sync> all;
 };
 
@@ -214,12 +215,14 @@ BOOST_AUTO_TEST_CASE(a_socket_units_socket_stays_the_units_in_all_generations)
     activated first;
     listen_options const asked{.backlog = 3, .mode = 0600};
     (void)first.claim(socket_kind::unix_stream, place / "x", asked);
-    auto const tcp = first.claim(socket_kind::tcp, "127.0.0.1:0", asked);
+    auto named = asked;
+    named.name = "tcp"; // port 0 alone could be any
+    auto const tcp = first.claim(socket_kind::tcp, "127.0.0.1:0", named);
     auto const unwarned = [](std::string const& what) { BOOST_ERROR(what); };
     first.all.open(unwarned);
     BOOST_TEST(backlog(tcp->fd()) == 7U);
     BOOST_TEST(mode_of(place / "x") == 0666U);
-    first.all.keep_in_store([](handoff::record const& what, os::borrowed_fd) { BOOST_ERROR(what.name); });
+    first.all.keep_in_store([](handoff::record const& what, auto const&) { BOOST_ERROR(what.name); });
 
     auto const handed_over = first.all.bequeath();
     handoff::inheritance from;
@@ -234,7 +237,7 @@ BOOST_AUTO_TEST_CASE(a_socket_units_socket_stays_the_units_in_all_generations)
     BOOST_TEST(backlog(tcp->fd()) == 7U);
     BOOST_TEST(mode_of(place / "x") == 0666U);
     BOOST_TEST(childs.bequeath().records.front().flags == handoff::manager_owned);
-    childs.keep_in_store([](handoff::record const& what, os::borrowed_fd) { BOOST_ERROR(what.name); });
+    childs.keep_in_store([](handoff::record const& what, auto const&) { BOOST_ERROR(what.name); });
     childs.close(os::unlinked::all);
     first.all.close(os::unlinked::all);
     BOOST_TEST(fs::exists(place / "x"));
@@ -261,18 +264,60 @@ BOOST_AUTO_TEST_CASE(what_comes_from_the_store_is_ours_again)
     BOOST_TEST(warnings.size() == 1U); // of the mode
     BOOST_TEST(mode_of(place / "x") == 0600U);
     BOOST_TEST(backlog(tcp->fd()) == 3U);
-    first.all.keep_in_store([](handoff::record const& what, os::borrowed_fd) { BOOST_ERROR(what.name); });
-    for (auto const& each : first.passed.stored())
-        BOOST_TEST(first.all.has_stored(each));
-    first.all.leave_store();
-    for (auto const& each : first.passed.stored())
-        BOOST_TEST(!first.all.has_stored(each));
+    first.all.keep_in_store([](handoff::record const& what, auto const&) { BOOST_ERROR(what.name); });
+    BOOST_TEST((first.all.stored() == first.passed.stored()));
+    first.all.leave_store([](handoff::record const& one) { return one.name.starts_with("tcp"); });
+    BOOST_TEST(first.all.stored().size() == 1U);
+    first.all.leave_store([](auto const&) { return true; });
+    BOOST_TEST(first.all.stored().empty());
     std::string stored;
-    first.all.keep_in_store([&](auto const& what, os::borrowed_fd) { stored += systemd::stored_name(what) + ';'; });
+    first.all.keep_in_store([&](auto const& what, auto const&) { stored += systemd::stored_name(what) + ';'; });
     auto const identity = std::to_string(path.device) + "-" + std::to_string(path.inode);
     BOOST_TEST(stored == "unix " + (place / "x") + " " + identity + ";tcp 127.0.0.1%3A0;");
     first.all.close(os::unlinked::fresh);
     BOOST_TEST(fs::exists(place / "x")); // for the next one, where this one failed
+}
+
+// A name is for what the unit has of it; what was added came back from the store.
+BOOST_AUTO_TEST_CASE(shards_of_a_unit_and_of_the_store_are_claimed_together)
+{
+    passed manager;
+    auto const of_unit = listening(socket_kind::tcp, "127.0.0.1:0", {.reuse_port = true});
+    error_code ec;
+    auto const where = address::bound(of_unit, ec);
+    manager.add(os::owned_fd{::fcntl(of_unit.get(), F_DUPFD_CLOEXEC, 50)}, "web");
+    auto const stored_name = systemd::stored_name(
+        {.kind = handoff::descriptor_kind::listener, .name = "tcp " + where.text(), .bytes = {}});
+    for (int i = 0; i != 3; ++i)
+        manager.add(listening(socket_kind::tcp, where, {.reuse_port = true}), stored_name);
+    activated first;
+    BOOST_TEST(first.claim_shards(4, where, {.name = "web"}).size() == 4U);
+    std::vector<int> flags;
+    for (auto const& one : first.all.bequeath().records)
+        flags.push_back(one.flags);
+    BOOST_TEST(flags == (std::vector<int>{handoff::manager_owned, handoff::in_store, handoff::in_store, handoff::in_store}),
+               boost::test_tools::per_element());
+    first.passed.close_unclaimed([](std::string const& name) { BOOST_ERROR(name); });
+}
+
+// The system's manager is root, and the service is not: the kernel lets them share no address.
+BOOST_AUTO_TEST_CASE(shards_that_cannot_join_a_unit_s_are_done_without,
+                     *boost::unit_test::precondition([](boost::unit_test::test_unit_id) { return ::geteuid() == 0; }))
+{
+    passed manager;
+    auto of_unit = listening(socket_kind::tcp, "127.0.0.1:0", {.reuse_port = true});
+    error_code ec;
+    auto const where = address::bound(of_unit, ec);
+    manager.add(std::move(of_unit), "web");
+    activated first;
+    std::vector<std::string> warnings;
+    first.by.warn = [&](std::string what) { warnings.push_back(std::move(what)); };
+    BOOST_REQUIRE(::seteuid(65534) == 0);
+    auto const claimed = first.claim_shards(4, where, {.name = "web"});
+    BOOST_REQUIRE(::seteuid(0) == 0);
+    BOOST_TEST(claimed.size() == 1U);
+    BOOST_REQUIRE(warnings.size() == 1U);
+    BOOST_TEST(warnings.front().find("1 of 4 are there") != std::string::npos, warnings.front());
 }
 
 BOOST_AUTO_TEST_CASE(shards_claim_all_that_fit)

@@ -57,7 +57,11 @@ BOOST_AUTO_TEST_CASE(what_is_kept_is_stored_once_and_whoever_stores_hears_when_i
 {
     auto const files = std::make_shared<offered_files>();
     std::vector<std::string> gone;
-    files->on_withdrawal([&](std::string const& name) { gone.push_back(name); });
+    os::identity which{};
+    files->on_withdrawal([&](std::string const& name, os::identity of) {
+        gone.push_back(name);
+        which = of;
+    });
     auto const offered_only = offer_file(files, "offered", 0, "");
     auto one = offer_file(files, "one", 0, "", true);
     auto same = offer_file(files, "one", 0, "", true);
@@ -86,8 +90,13 @@ BOOST_AUTO_TEST_CASE(what_is_kept_is_stored_once_and_whoever_stores_hears_when_i
     one.withdraw();
     one.withdraw();
     BOOST_TEST(gone == std::vector<std::string>{"one"}, boost::test_tools::per_element());
-    files->took_out_of_store("one");
+    BOOST_TEST((which == os::identify(os::borrowed_fd{0})));
+    files->took_out_of_store("one", {});
     BOOST_TEST(names() == "one ");
+    auto const other = offer_file(files, "other name", 0, "", true); // of the same file, and the store has it once
+    BOOST_TEST(names() == "other name ");
+    files->took_out_of_store("one", which);
+    BOOST_TEST(names() == "one other name ");
     files->on_withdrawal(nullptr);
     same.withdraw();
     BOOST_TEST(gone.size() == 1U);

@@ -5,12 +5,9 @@
 #include <ecdysis/error.hpp>
 #include <ecdysis/io/concept.hpp>
 #include <ecdysis/notify/concept.hpp>
-#include <ecdysis/os/call.hpp>
 #include <ecdysis/os/fd.hpp>
 
 #include <boost/system/errc.hpp>
-
-#include <fcntl.h>
 
 #include <algorithm>
 #include <chrono>
@@ -31,6 +28,8 @@ class queue
 public:
     /// `ec`: why it could not be sent; none when the manager's socket has taken it.
     using done = std::function<void(error_code ec)>;
+    /// The descriptor that a message carries, asked for when it is sent: what waits takes up no number. None: it has gone.
+    using lender = std::function<os::borrowed_fd()>;
     using id = std::uint64_t;
 
     queue(Io& io, Notify& notify) : io_{io}, notify_{notify} {}
@@ -39,10 +38,10 @@ public:
 
     /// Sends a copy of `what` when all before it has been sent, which may be now, and then calls `f`, but for what the
     /// same kind of words replaced. An error that is about this message alone does not stop the others.
-    id add(step const& what, done f)
+    id add(step const& what, done f, lender descriptor = {})
     {
         auto const extra = drop_replaced(what);
-        waiting_.push_back(copy(what, std::move(f)));
+        waiting_.push_back({++last_, what, std::string{what.status}, std::string{what.name}, std::move(descriptor), std::move(f)});
         waiting_.back().what.extra = std::max(what.extra, extra);
         auto const key = waiting_.back().key;
         if (waiting_.size() == 1 && !sending_)
@@ -75,19 +74,9 @@ private:
         step what;
         std::string status;
         std::string name;
-        os::owned_fd descriptor;
-        error_code ec; ///< why there is no duplicate of the descriptor
+        lender descriptor;
         done f;
     };
-
-    [[nodiscard]] message copy(step const& what, done f)
-    {
-        message one{++last_, what, std::string{what.status}, std::string{what.name}, {}, {}, std::move(f)};
-        if (what.descriptor)
-            one.descriptor = os::owned_fd{
-                os::call(one.ec, [&] { return ::fcntl(what.descriptor.get(), F_DUPFD_CLOEXEC, 3); })};
-        return one;
-    }
 
     [[nodiscard]] static bool is_replaceable(step const& what) noexcept
     {
@@ -116,8 +105,12 @@ private:
             auto& next = waiting_.front();
             next.what.status = next.status;
             next.what.name = next.name;
-            next.what.descriptor = next.descriptor;
-            error_code ec = next.ec;
+            error_code ec;
+            if (next.descriptor) {
+                next.what.descriptor = next.descriptor();
+                if (!next.what.descriptor)
+                    ec = make_error_code(boost::system::errc::bad_file_descriptor);
+            }
             if (!ec)
                 notify_.send(next.what, ec);
             if (ec == boost::system::errc::resource_unavailable_try_again) {

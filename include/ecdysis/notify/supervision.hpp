@@ -41,10 +41,12 @@ public:
     {
         if (queue_.handed_over())
             return;
-        (void)queue_.add(what, [this](error_code ec) {
-            if (ec)
-                warn_("tell the service manager: " + ec.message());
-        });
+        (void)queue_.add(what, [this](error_code ec) { warn_of(ec); });
+    }
+    void warn_of(error_code ec)
+    {
+        if (ec)
+            warn_("tell the service manager: " + ec.message());
     }
 
     /// The first generation starts: it may take as long as a child. Said once, for a host may run nothing of ours meanwhile.

@@ -112,7 +112,7 @@ public:
     ///   (errc::descriptor_mismatch) if that name was passed, but none such, saying what came.
     /// - What was kept in the store for this kind and address, as it was asked for: port 0 keeps its port. What cannot
     ///   be used, because its path leads elsewhere or it is not as asked, is closed: `unused(record, sentence)`.
-    /// - Without `options.name`, any that is of this kind and on this address.
+    /// - Without `options.name`, any that is of this kind and on this address; none for port 0, which could be any of them.
     template <class Unused>
     [[nodiscard]] std::optional<claimed_socket> claim(socket_kind kind, address const& where,
                                                       listen_options const& options, Unused&& unused)
@@ -381,10 +381,11 @@ private:
         if (!any_name)
             if (auto* const found = find_of_units(kind, where, &options.name))
                 return found;
-        if (any_name || !is_known(options.name))
+        if (any_name || !is_left(options.name))
             if (auto* const found = find_stored(kind, where, options, unused))
                 return found;
-        return any_name ? find_of_units(kind, where, nullptr) : nullptr;
+        bool const says_which = where.family() == AF_UNIX || where.port() != 0;
+        return any_name && says_which ? find_of_units(kind, where, nullptr) : nullptr;
     }
 
     [[nodiscard]] descriptor* find_of_units(socket_kind kind, address const& where, std::string const* name)
@@ -407,7 +408,8 @@ private:
                 continue;
             std::string why;
             if (!path.empty() && (!path_of(one) || os::identify(path) != path_of(one))) {
-                why = "claim " + name + " from the store: that path leads to another file by now";
+                why = "claim " + name + " from the store: that path " +
+                      (os::identify(path) ? "leads to another file by now" : "is gone");
             } else {
                 try {
                     sockets::verify(one.fd, kind, where, options);
@@ -422,9 +424,10 @@ private:
         return nullptr;
     }
 
-    [[nodiscard]] bool is_known(std::string_view name) const
+    /// Of a socket unit, and not claimed.
+    [[nodiscard]] bool is_left(std::string_view name) const
     {
-        return std::ranges::any_of(all_, [&](descriptor const& one) { return !one.stored && one.name == name; });
+        return std::ranges::any_of(all_, [&](descriptor const& one) { return one.fd && !one.stored && one.name == name; });
     }
 
     void refuse_other_of_that_name(socket_kind kind, address const& where, listen_options const& options) const

@@ -134,21 +134,23 @@ BOOST_FIXTURE_TEST_CASE(who_is_told_may_say_more, conversation)
     BOOST_TEST(told == (words{"outer", "inner"}), boost::test_tools::per_element());
 }
 
-BOOST_FIXTURE_TEST_CASE(a_descriptor_is_kept_until_it_is_sent, conversation)
+BOOST_FIXTURE_TEST_CASE(a_descriptor_is_asked_for_when_it_is_sent, conversation)
 {
     manager.full = true;
-    os::owned_fd file{::memfd_create("kept", MFD_CLOEXEC)};
-    auto const number = file.get();
-    static_cast<void>(add({.what = kind::store, .name = "tcp", .descriptor = file}, "a"));
-    file.reset();
+    os::owned_fd first{::memfd_create("first", MFD_CLOEXEC)}, second{::memfd_create("second", MFD_CLOEXEC)};
+    auto const lend = [this](os::owned_fd const& file, std::string name) {
+        static_cast<void>(queue.add({.what = kind::store, .name = name},
+                                    [this, name](error_code ec) { told.push_back(name + " " + ec.message()); },
+                                    [&file]() -> os::borrowed_fd { return file; }));
+    };
+    lend(first, "first");
+    lend(second, "second");
+    first.reset();
     manager.full = false;
     BOOST_TEST(io.fire());
-    BOOST_TEST(manager.sent == words{"store tcp"}, boost::test_tools::per_element());
-    BOOST_TEST(manager.descriptors.back() != -1);
-    BOOST_TEST(manager.descriptors.back() != number);
-
-    static_cast<void>(add({.what = kind::store, .name = "tcp", .descriptor = os::borrowed_fd{number}}, "b")); // closed
-    BOOST_TEST(told.back() == "b Bad file descriptor");
+    BOOST_TEST(manager.sent == words{"store second"}, boost::test_tools::per_element());
+    BOOST_TEST(manager.descriptors == std::vector{second.get()}, boost::test_tools::per_element());
+    BOOST_TEST(told == (words{"first Bad file descriptor", "second Success"}), boost::test_tools::per_element());
 }
 
 BOOST_AUTO_TEST_CASE(its_end_is_the_end_of_what_waits)
