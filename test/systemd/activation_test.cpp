@@ -151,7 +151,7 @@ SYSTEMD_TEST(path_gone_while_the_service_was_dead)
     std::filesystem::remove(own.path());
     one.wait_for("serving", 2);
     BOOST_TEST(ask(own).generation == 0U);
-    BOOST_TEST(last(one, "warning").find("leads to another file by now") != std::string::npos);
+    BOOST_TEST(last(one, "warning").find("that path is gone") != std::string::npos);
     BOOST_TEST(wait_until([&] { return one.show("NFileDescriptorStore") == "3"; }));
 }
 
