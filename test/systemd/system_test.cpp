@@ -136,26 +136,29 @@ EXAMPLE_TEST(notify_reload_and_killed, reload_by::signal)
     check_killed_one_is_restarted(example{"http-notify-reload"});
 }
 
-EXAMPLE_TEST(notify_reload_of_another_user, reload_by::signal)
+namespace {
+
+void check_another_user(std::string const& name)
 {
-    example const one{"http-notify-reload", "User=nobody\n"};
+    example const one{name, "User=nobody\n"};
     one.start();
     BOOST_TEST(user_of(one.check_serves(0)) == "65534");
     one.check_reloads(3);
     check_is_a_child_of_the_manager(one, 4);
-    check_stop_drains(one, "http-notify-reload");
+    check_stop_drains(one, name);
     one.check_nothing_was_said();
+}
+
+} // namespace
+
+EXAMPLE_TEST(notify_reload_of_another_user, reload_by::signal)
+{
+    check_another_user("http-notify-reload");
 }
 
 EXAMPLE_TEST(notify_of_another_user, reload_by::control)
 {
-    example const one{"http-notify", "User=nobody\n"};
-    one.start();
-    BOOST_TEST(user_of(one.check_serves(0)) == "65534");
-    one.check_reloads(3);
-    check_is_a_child_of_the_manager(one, 4);
-    check_stop_drains(one, "http-notify");
-    one.check_nothing_was_said();
+    check_another_user("http-notify");
 }
 
 // The last: nothing outlives the manager, not even what one call has not stopped.

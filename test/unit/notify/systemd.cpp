@@ -5,6 +5,8 @@
 #define BOOST_TEST_MODULE notify_systemd
 #include <boost/test/unit_test.hpp>
 
+#include "../systemd/place.hpp"
+
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/mman.h>
@@ -47,53 +49,6 @@ static_assert(!std::is_copy_constructible_v<notify::systemd>);
 static_assert(std::is_aggregate_v<notify::systemd::options>);
 
 namespace {
-
-/// Sets or takes out a variable of the environment until the end of the scope.
-class variable
-{
-public:
-    variable(char const* name, std::optional<std::string> const& value) : name_{name}
-    {
-        if (char const* const old = std::getenv(name))
-            old_ = old;
-        set(value);
-    }
-    variable(variable const&) = delete;
-    variable& operator=(variable const&) = delete;
-    ~variable() { set(old_); }
-
-private:
-    void set(std::optional<std::string> const& value)
-    {
-        if (value)
-            ::setenv(name_, value->c_str(), 1);
-        else
-            ::unsetenv(name_);
-    }
-    char const* name_;
-    std::optional<std::string> old_;
-};
-
-/// A fresh directory, gone at the end of the scope.
-class directory
-{
-public:
-    directory()
-    {
-        auto name = (std::filesystem::temp_directory_path() / "notify-XXXXXX").string();
-        if (::mkdtemp(name.data()) == nullptr)
-            throw std::runtime_error{"mkdtemp"};
-        path_ = name;
-    }
-    directory(directory const&) = delete;
-    directory& operator=(directory const&) = delete;
-    ~directory() { std::filesystem::remove_all(path_); }
-
-    [[nodiscard]] std::string operator/(std::string_view name) const { return (path_ / name).string(); }
-
-private:
-    std::filesystem::path path_;
-};
 
 /// Whether `fd` gets readable (or hung up) within a time that only a broken test needs.
 bool readable(os::borrowed_fd fd, std::chrono::milliseconds within = 10s)
