@@ -4,6 +4,7 @@
 
 #include <ecdysis/notify/concept.hpp>
 #include <ecdysis/os/call.hpp>
+#include <ecdysis/os/message.hpp>
 #include <ecdysis/systemd/unit_check.hpp>
 
 #include <fcntl.h>
@@ -18,6 +19,7 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <span>
 #include <string>
 #include <string_view>
 #include <system_error>
@@ -323,26 +325,10 @@ private:
 
     void transmit(std::string_view text, os::borrowed_fd descriptor, error_code& ec) noexcept
     {
-        ::iovec data{const_cast<char*>(text.data()), text.size()};
-        ::msghdr message{};
-        message.msg_name = &address_;
-        message.msg_namelen = address_size_;
-        message.msg_iov = &data;
-        message.msg_iovlen = 1;
-        alignas(::cmsghdr) std::array<std::byte, CMSG_SPACE(sizeof(int))> control{};
-        if (descriptor) {
-            message.msg_control = control.data();
-            message.msg_controllen = control.size();
-            auto* const header = CMSG_FIRSTHDR(&message);
-            header->cmsg_level = SOL_SOCKET;
-            header->cmsg_type = SCM_RIGHTS;
-            header->cmsg_len = CMSG_LEN(sizeof(int));
-            int const number = descriptor.get();
-            std::memcpy(CMSG_DATA(header), &number, sizeof number);
-        }
-        os::call(ec, [&] { return ::sendmsg(socket_.get(), &message, MSG_NOSIGNAL); });
-        if (ec.value() == ETOOMANYREFS)
-            ec = make_error_code(boost::system::errc::resource_unavailable_try_again);
+        std::array const beside{descriptor};
+        auto const* const where = reinterpret_cast<::sockaddr const*>(&address_);
+        os::send_message(socket_, std::as_bytes(std::span{text}), std::span{beside}.first(descriptor ? 1 : 0), 0, ec, where,
+                         address_size_);
     }
 
     /// steady_clock is CLOCK_MONOTONIC, in libstdc++ and libc++ on Linux.

@@ -6,16 +6,15 @@
 #include <ecdysis/os/call.hpp>
 #include <ecdysis/os/fd.hpp>
 #include <ecdysis/os/identity.hpp>
+#include <ecdysis/os/message.hpp>
 #include <ecdysis/transport/concept.hpp>
 
 #include <fcntl.h>
 #include <sys/socket.h>
-#include <sys/uio.h>
 
 #include <algorithm>
 #include <array>
 #include <climits>
-#include <cstring>
 #include <iterator>
 #include <string>
 #include <string_view>
@@ -57,15 +56,6 @@ public:
 private:
     friend class socketpair;
     explicit end(os::owned_fd socket) noexcept : socket_{std::move(socket)} {}
-
-    /// Room for what travels beside a message.
-    struct control
-    {
-        alignas(::cmsghdr) std::array<char, CMSG_SPACE(sizeof(int) * handoff::max_frame_descriptors)> bytes{};
-    };
-
-    /// Owns what arrived beside `message`, whatever becomes of the message. `into` has room for it.
-    static void take_descriptors(::msghdr& message, std::vector<os::owned_fd>& into) noexcept;
 
     os::owned_fd socket_;
 };
@@ -115,27 +105,9 @@ inline void socketpair::end::send(std::span<std::byte const> frame, std::span<os
         ec = make_error_code(boost::system::errc::invalid_argument);
         return;
     }
-    // sendmsg() only reads the bytes; struct iovec, which serves both ways, cannot say so.
-    ::iovec bytes{const_cast<std::byte*>(frame.data()), frame.size()};
-    ::msghdr message{};
-    message.msg_iov = &bytes;
-    message.msg_iovlen = 1;
-    control beside;
-    if (!fds.empty()) {
-        message.msg_control = beside.bytes.data();
-        message.msg_controllen = CMSG_SPACE(sizeof(int) * fds.size());
-        auto* const rights = CMSG_FIRSTHDR(&message);
-        rights->cmsg_level = SOL_SOCKET;
-        rights->cmsg_type = SCM_RIGHTS;
-        rights->cmsg_len = CMSG_LEN(sizeof(int) * fds.size());
-        for (std::size_t i = 0; i != fds.size(); ++i) {
-            int const number = fds[i].get();
-            std::memcpy(CMSG_DATA(rights) + i * sizeof(int), &number, sizeof(int));
-        }
-    }
-    os::call(ec, [&] { return ::sendmsg(socket_.get(), &message, MSG_NOSIGNAL | MSG_DONTWAIT); });
+    os::send_message(socket_, frame, fds, MSG_DONTWAIT, ec);
     using namespace boost::system::errc;
-    if (ec.value() == ETOOMANYREFS || ec == no_buffer_space)
+    if (ec == no_buffer_space)
         ec = make_error_code(resource_unavailable_try_again);
     else if (ec == connection_reset || ec == not_connected || ec == connection_refused)
         ec = make_error_code(broken_pipe);
@@ -144,54 +116,23 @@ inline void socketpair::end::send(std::span<std::byte const> frame, std::span<os
 inline received socketpair::end::receive(std::span<std::byte> buffer, std::vector<os::owned_fd>& fds, error_code& ec)
 {
     std::vector<os::owned_fd> arrived;
-    arrived.reserve(handoff::max_frame_descriptors);
-    ::iovec bytes{buffer.data(), buffer.size()};
-    control beside;
-    ::msghdr message{};
-    auto const receive_once = [&] {
-        message = {};
-        message.msg_iov = &bytes;
-        message.msg_iovlen = 1;
-        message.msg_control = beside.bytes.data();
-        message.msg_controllen = beside.bytes.size();
-        return os::call(ec, [&] { return ::recvmsg(socket_.get(), &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT); });
-    };
-    auto got = receive_once();
-    // The other side closed with a frame of ours unread. The kernel says so once, before what it sent itself.
-    if (ec == boost::system::errc::connection_reset)
-        got = receive_once();
+    auto const got = os::receive_message(socket_, buffer, arrived, MSG_DONTWAIT, ec);
     if (ec == boost::system::errc::resource_unavailable_try_again) {
         ec.clear();
         return {received::kind::again};
     }
     if (ec)
         return {};
-    take_descriptors(message, arrived);
-    auto const cut = (message.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0;
-    if (got == 0 && arrived.empty() && !cut)
+    if (got.end)
         return {received::kind::closed};
 
-    auto const size = static_cast<std::size_t>(got);
-    auto const head = handoff::peek_header(buffer.first(size), ec);
-    if (ec || cut || head.length != size || head.descriptors != arrived.size()) {
+    auto const head = handoff::peek_header(buffer.first(got.size), ec);
+    if (ec || got.cut || head.length != got.size || head.descriptors != arrived.size()) {
         ec = errc::corrupt_handoff;
         return {};
     }
     std::ranges::move(arrived, std::back_inserter(fds));
-    return {received::kind::frame, size};
-}
-
-inline void socketpair::end::take_descriptors(::msghdr& message, std::vector<os::owned_fd>& into) noexcept
-{
-    for (auto* part = CMSG_FIRSTHDR(&message); part != nullptr; part = CMSG_NXTHDR(&message, part)) {
-        if (part->cmsg_level != SOL_SOCKET || part->cmsg_type != SCM_RIGHTS)
-            continue;
-        for (std::size_t at = 0; at + sizeof(int) <= part->cmsg_len - CMSG_LEN(0); at += sizeof(int)) {
-            int number = -1;
-            std::memcpy(&number, CMSG_DATA(part) + at, sizeof(int));
-            into.emplace_back(number);
-        }
-    }
+    return {received::kind::frame, got.size};
 }
 
 static_assert(Policy<socketpair>, "transport::socketpair must offer what transport/concept.hpp asks for");
