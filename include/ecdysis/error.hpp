@@ -47,6 +47,7 @@ enum class errc {
     state_not_sealed,     ///< state that was handed over could still be changed by another process
     program_unknown,      ///< the program cannot be found as it was given at start
     state_failed,         ///< the host's function that fills state threw
+    spawner_gone,         ///< the helper of launch::spawner has ended or does not answer
 };
 
 /// Groups of errors that a caller would test for together.
@@ -104,6 +105,7 @@ enum class condition {
     case errc::state_not_sealed: return "the state that was handed over is not sealed";
     case errc::program_unknown: return "the program cannot be found";
     case errc::state_failed: return "state for the new generation could not be filled";
+    case errc::spawner_gone: return "the helper that starts new generations has gone; restart the service";
     }
     return "unknown error";
 }
@@ -145,7 +147,7 @@ public:
                       errc::wrong_parent, errc::descriptor_mismatch, errc::state_not_sealed);
         case condition::upgrade_failed:
             return is(errc::child_failed, errc::child_closed, errc::ready_timeout, errc::serving_timeout,
-                      errc::descriptor_limit, errc::program_unknown, errc::corrupt_handoff, errc::state_failed);
+                      errc::descriptor_limit, errc::program_unknown, errc::corrupt_handoff, errc::state_failed, errc::spawner_gone);
         case condition::retryable:
             return is(errc::busy, errc::not_serving, errc::already_waiting);
         }

@@ -7,6 +7,7 @@
 #include <ecdysis/handoff/event_queue.hpp>
 #include <ecdysis/handoff/inheritance.hpp>
 #include <ecdysis/handoff/link.hpp>
+#include <ecdysis/handoff/variable.hpp>
 #include <ecdysis/handoff/wire.hpp>
 #include <ecdysis/io/concept.hpp>
 #include <ecdysis/os/identity.hpp>
@@ -54,10 +55,10 @@ class child_side
 public:
     /// Receives the whole handoff. Throws `error` (condition::bad_handoff), having told the parent why where it
     /// still could.
-    child_side(Generation& generation, std::string const& variable)
+    child_side(Generation& generation, std::string const& value)
         : generation_{generation}, machine_{!generation.policies.notify.supervised()}
     {
-        adopt(variable);
+        adopt(value);
         receive();
         received_ = true;
     }
@@ -114,29 +115,23 @@ public:
     }
 
 private:
-    void adopt(std::string const& variable)
+    void adopt(std::string const& value)
     {
         our_parent_process_ = os::parent_process();
 
-        // "<transport> <the parent's pid> <our parent process, if nothing is between> <what the transport needs>"
-        error_code ec;
-        std::string_view rest = variable;
-        auto const transport = rest.substr(0, rest.find(' '));
-        rest.remove_prefix(std::min(rest.size(), transport.size() + 1));
-        if (transport.empty())
-            throw error{errc::handoff_variable, "read ECDYSIS_HANDOFF=\"" + variable + "\""};
-        if (transport != transport_policy::name)
+        auto const transport = variable::transport_of(value);
+        if (!transport.empty() && transport != transport_policy::name)
             throw error{errc::transport_mismatch, "take over by " + std::string{transport_policy::name} +
                                                       " from a parent that hands over by " + std::string{transport}};
-        auto const parent = os::take_number<std::uint32_t>(rest, ' ');
-        auto const starter = parent ? os::take_number<std::uint32_t>(rest, ' ') : std::nullopt;
-        if (!starter)
-            throw error{errc::handoff_variable, "read ECDYSIS_HANDOFF=\"" + variable + "\""};
-        auto end = generation_.policies.transport.adopt(rest, ec);
+        auto const said = variable::read(value);
+        if (!said)
+            throw error{errc::handoff_variable, "read ECDYSIS_HANDOFF=\"" + value + "\""};
+        error_code ec;
+        auto end = generation_.policies.transport.adopt(said->text, ec);
         if (ec)
-            throw error{ec, "take over by ECDYSIS_HANDOFF=\"" + variable + "\""};
+            throw error{ec, "take over by ECDYSIS_HANDOFF=\"" + value + "\""};
         link_.emplace(std::move(end));
-        watch_parent(os::process_id{static_cast<::pid_t>(*parent)}, os::process_id{static_cast<::pid_t>(*starter)});
+        watch_parent(said->parent, said->starter);
     }
 
     /// Before a single frame is read: a second process that inherited the handoff (a wrapper that forks) must not take

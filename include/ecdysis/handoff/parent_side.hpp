@@ -7,6 +7,7 @@
 #include <ecdysis/handoff/attempt.hpp>
 #include <ecdysis/handoff/event_queue.hpp>
 #include <ecdysis/handoff/parent.hpp>
+#include <ecdysis/handoff/variable.hpp>
 #include <ecdysis/handoff/wire.hpp>
 #include <ecdysis/io/concept.hpp>
 #include <ecdysis/launch/concept.hpp>
@@ -248,15 +249,15 @@ private:
             if (!arguments.empty()) // a relative one would mean nothing there
                 arguments.front() = program_.path();
         }
-        bool const as_sibling = generation_.is_managers_child();
-        auto const starter = as_sibling ? os::parent_process() : os::this_process();
-        auto const variable = "ECDYSIS_HANDOFF=" + std::string{transport_policy::name} + " " +
-                              std::to_string(os::number(os::this_process())) + " " +
-                              std::to_string(os::number(starter)) + " " + text;
+        bool const as_sibling = generation_.policies.launch.as_sibling(generation_.is_managers_child());
+        variable const said{.transport = transport_policy::name,
+                            .parent = os::this_process(),
+                            .starter = as_sibling ? os::parent_process() : os::this_process(),
+                            .text = text};
         launch::request const request{
             .program = program_.path(),
             .arguments = std::move(arguments),
-            .environment = launch::program::child_environment(variable),
+            .environment = launch::program::child_environment(said.assignment()),
             .directory = directory,
             .inherited = attempt_->inherited,
             .blocked = generation_.options().upgrade_on,

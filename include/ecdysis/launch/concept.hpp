@@ -41,11 +41,13 @@ struct process
 /// | expression                | result      | meaning                                                          |
 /// | ------------------------- | ----------- | ---------------------------------------------------------------- |
 /// | `l.start(request, done)`  | void        | calls `done(ec, process)` once, inline or later; an exec that fails is an error here (ENOENT, EACCES, …), EBADF and EMFILE too |
+/// | `l.as_sibling(wanted)`    | bool        | whether it will start a sibling, where one is wanted or not; what `request::as_sibling` must be |
 /// | `l.kill(process, signal, ec)` | void    | one that has ended already is no error                           |
 /// | `l.reap(process, ec)`     | exit_status | after its pidfd became readable; takes this child's status and no other's; `resource_unavailable_try_again` until whoever is its parent has |
 template <class T>
 concept Policy = requires(T& l, request const& r, std::function<void(error_code, process)> done, process const& p, int signal, error_code& ec) {
     { l.start(r, done) } -> std::same_as<void>;
+    { l.as_sibling(true) } noexcept -> std::same_as<bool>;
     { l.kill(p, signal, ec) } -> std::same_as<void>;
     { l.reap(p, ec) } -> std::same_as<os::exit_status>;
 };

@@ -28,6 +28,9 @@ public:
         std::forward<Done>(done)(ec, std::move(child));
     }
 
+    /// It can do both.
+    [[nodiscard]] static constexpr bool as_sibling(bool wanted) noexcept { return wanted; }
+
     /// Sends `signal` to the child; one that has ended already is no error.
     void kill(process const& child, int signal, error_code& ec) const noexcept
     {

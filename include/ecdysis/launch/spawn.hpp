@@ -34,6 +34,13 @@
 
 namespace ecdysis::launch {
 
+/// Whether the child may have our `number`, 0 to 2. Where those were closed, another file may have got the number.
+[[nodiscard]] inline bool is_standard_stream(int number) noexcept
+{
+    auto const flags = ::fcntl(number, F_GETFD);
+    return flags != -1 && (flags & FD_CLOEXEC) == 0;
+}
+
 /// What the new process does between its first instruction and exec. It runs in the memory of this one, which may have
 /// been doing anything, so all is laid out before, and it makes nothing but system calls.
 ///
@@ -126,13 +133,6 @@ private:
         return moved;
     }
 
-    /// Whether the child may have our `number`. Where 0 to 2 were closed, another file may have got the number.
-    static bool is_standard_stream(int number) noexcept
-    {
-        auto const flags = ::fcntl(number, F_GETFD);
-        return flags != -1 && (flags & FD_CLOEXEC) == 0;
-    }
-
     static std::vector<char*> pointers(std::vector<std::string> const& strings)
     {
         std::vector<char*> result;
@@ -221,7 +221,8 @@ private:
 /// Errors: `errc::descriptor_limit` when the child would have fewer than 64 numbers to itself; EBADF for a
 /// descriptor that is not open; EMFILE when not one number is free here; EINVAL for a signal that does not exist,
 /// and for a sibling of a process that is the first of its pid namespace; else what chdir or exec said (ENOENT,
-/// EACCES, …), and ENOENT also where /dev/null is needed and missing. No child is left behind by an error.
+/// EACCES, …), and ENOENT also where /dev/null is needed and missing. No child is left behind by an error; a sibling that
+/// could not execute the program has ended, and is given, for whoever is its parent process to reap.
 ///
 /// Exceptions: std::bad_alloc, with nothing started.
 [[nodiscard]] inline process spawn(request const& what, error_code& ec)
@@ -249,10 +250,12 @@ private:
         return {};
     process child{os::process_id{pid}, os::owned_fd{pidfd}};
     if (steps.error() != 0) {
-        error_code ignored; // ECHILD: a sibling, or somebody else has reaped it
-        os::call(ignored, [&] { return ::waitid(P_PIDFD, static_cast<::id_t>(pidfd), nullptr, WEXITED); });
+        error_code ignored; // ECHILD: somebody else has reaped it
+        if (!what.as_sibling)
+            os::call(ignored, [&] { return ::waitid(P_PIDFD, static_cast<::id_t>(pidfd), nullptr, WEXITED); });
         ec.assign(steps.error(), boost::system::system_category());
-        return {};
+        if (!what.as_sibling)
+            return {};
     }
     return child;
 }

@@ -1,0 +1,274 @@
+// SPDX-License-Identifier: BSL-1.0
+#ifndef ECDYSIS_LAUNCH_SPAWNER_HPP
+#define ECDYSIS_LAUNCH_SPAWNER_HPP
+
+#include <ecdysis/error.hpp>
+#include <ecdysis/handoff/variable.hpp>
+#include <ecdysis/launch/concept.hpp>
+#include <ecdysis/launch/program.hpp>
+#include <ecdysis/launch/spawn.hpp>
+#include <ecdysis/launch/spawner_helper.hpp>
+#include <ecdysis/launch/spawner_wire.hpp>
+#include <ecdysis/os/call.hpp>
+#include <ecdysis/os/fd.hpp>
+#include <ecdysis/os/message.hpp>
+#include <ecdysis/os/process.hpp>
+#include <ecdysis/systemd/executed.hpp>
+
+#include <boost/system/errc.hpp>
+
+#include <poll.h>
+#include <sched.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/time.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstdlib>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace ecdysis::launch {
+
+/// Starts the child through a helper process, for services that give up what starting a program takes: a seccomp filter
+/// that allows neither fork nor exec, or root. A filter is inherited, and each generation's own would come on top of it:
+/// a child of the helper has the filter, the privileges and the limits that its parent had in the first line of main.
+///
+///     int main()
+///     {
+///         auto launch = ecdysis::launch::spawner::fork(); // before threads, before the sandbox
+///         // drop root, load the filter …
+///         ecdysis::upgrader<…, ecdysis::launch::spawner> up{options, {}, {}, std::move(launch)};
+///
+/// The child is the service's own child, and is watched and reaped as such; or its parent process's, where that is
+/// systemd. Whoever takes the service over can have the helper start that one program, with those arguments and that
+/// environment, and end what it started last; nothing else.
+///
+/// Thread safety: one call at a time. Lifetimes: moves; the helper ends with the last copy of its socket, which no program
+/// that is executed gets. A generation that has none left (it was killed) fails its upgrades, and serves on.
+class spawner
+{
+public:
+    /// Forks the helper. `what` is fixed by now: the program as this process was called, its arguments and directory.
+    ///
+    /// Not while another thread runs: what that holds locked is never unlocked in the helper.
+    ///
+    /// Throws `error`: what `program` says of `what`; what socketpair(2) and clone(2) say.
+    [[nodiscard]] static spawner fork(program what = program{})
+    {
+        std::array<int, 2> pair{-1, -1};
+        error_code ec;
+        os::call(ec, [&] { return ::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair.data()); });
+        os::owned_fd ours{pair[0]}, theirs{pair[1]};
+        if (ec)
+            throw error{ec, "make the socket between this process and its spawner"};
+        // The service waits for an answer in line, as it would for a spawn of its own, but not for ever.
+        ::timeval const patience{10, 0};
+        for (int const which : {SO_RCVTIMEO, SO_SNDTIMEO})
+            ::setsockopt(ours.get(), SOL_SOCKET, which, &patience, sizeof patience);
+
+        spawner result{std::move(ours), what.path(), is_managers_child()};
+        auto environment = program::child_environment(""); // while WATCHDOG_PID is ours
+        environment.pop_back();
+        int pidfd = -1;
+        auto const flags = CLONE_PIDFD | SIGCHLD | (result.siblings_ ? CLONE_PARENT : 0);
+        auto const pid = static_cast<::pid_t>(::syscall(SYS_clone, flags, nullptr, &pidfd, nullptr, nullptr));
+        if (pid == 0)
+            spawner_helper{std::move(theirs), std::move(what), std::move(environment)}.run();
+        if (pid == -1)
+            throw error{os::last_error(), "fork the spawner"};
+        result.helper_ = os::owned_fd{pidfd};
+        return result;
+    }
+    spawner(spawner&&) noexcept = default;
+    spawner& operator=(spawner&&) = delete;
+    /// Ends the helper, and waits for that; it has nothing to finish.
+    ~spawner() { let_helper_end(); }
+
+    /// The helper's parent process is that of all its children, whatever is wanted.
+    [[nodiscard]] bool as_sibling(bool /*wanted*/) const noexcept { return siblings_; }
+
+    /// Has the helper start `what`, and calls `done(ec, process)` before it returns. Program, arguments, directory and
+    /// environment are those of the time of the fork, but for the handoff's variable.
+    ///
+    /// Errors: those of `spawn`; `errc::spawner_gone`; `invalid_argument` for another program than was fixed, or a
+    /// sibling where `as_sibling` says otherwise; ENOMEM and EMFILE also of the helper.
+    ///
+    /// Exceptions: std::bad_alloc, and what `done` throws.
+    template <class Done>
+    void start(request const& what, Done&& done)
+    {
+        error_code ec;
+        auto child = ask_to_spawn(what, ec);
+        std::forward<Done>(done)(ec, std::move(child));
+    }
+
+    /// Has the helper send `signal`, which may do so where this process may not any more. One that has ended already is no
+    /// error, and one that the helper did not start last is an error, ESRCH.
+    void kill(process const& /*child*/, int signal, error_code& ec) noexcept
+    {
+        spawner_wire::request const what{.what = spawner_wire::verb::kill, .signal = signal};
+        std::vector<os::owned_fd> none;
+        try {
+            static_cast<void>(converse(std::as_bytes(std::span{&what, 1}), {}, none, ec));
+        } catch (std::bad_alloc const&) {
+            ec = make_error_code(boost::system::errc::not_enough_memory);
+        }
+    }
+
+    /// Takes the status of an ended child; never waits (see `os::reap`).
+    [[nodiscard]] os::exit_status reap(process const& child, error_code& ec) const noexcept
+    {
+        return os::reap(child.pidfd, ec);
+    }
+
+private:
+    spawner(os::owned_fd socket, std::string program, bool siblings)
+        : socket_{std::move(socket)}, program_{std::move(program)}, siblings_{siblings}
+    {}
+
+    void let_helper_end() noexcept
+    {
+        socket_.reset();
+        if (!helper_)
+            return;
+        error_code ignored; // a worker that the host forked may have the socket too: then it goes on, as long as that
+        ::pollfd ended{helper_.get(), POLLIN, 0};
+        os::call(ignored, [&] { return ::poll(&ended, 1, 1000); });
+        (void)os::reap(helper_, ignored);
+        helper_.reset();
+    }
+
+    /// Whether this process's parent process is the service manager, which should have its children, too: of the first
+    /// generation systemd says so, of a later one the handoff.
+    [[nodiscard]] static bool is_managers_child()
+    {
+        if (char const* const value = std::getenv(handoff::variable::name.data())) {
+            auto const said = handoff::variable::read(value);
+            return said && said->is_sibling();
+        }
+        return std::getenv("NOTIFY_SOCKET") != nullptr && systemd::executed_this_process() &&
+               os::number(os::parent_process()) != 0;
+    }
+
+    [[nodiscard]] process ask_to_spawn(request const& what, error_code& ec)
+    {
+        os::check_descriptor_limit(what.inherited.size(), ec);
+        if (!ec && (what.program != program_ || what.as_sibling != siblings_))
+            ec = make_error_code(boost::system::errc::invalid_argument);
+        spawner_wire::request asked;
+        for (auto const& [signals, to] : {std::pair{what.blocked, &asked.blocked}, std::pair{what.ignored, &asked.ignored}})
+            for (auto const signal : signals) {
+                if (signal < 1 || signal > 64)
+                    ec = make_error_code(boost::system::errc::invalid_argument);
+                else
+                    *to |= std::uint64_t{1} << (signal - 1);
+            }
+        if (ec)
+            return {};
+        auto const text = variable_of(what.environment);
+        if (text.size() > spawner_wire::max_text) {
+            ec = make_error_code(boost::system::errc::argument_list_too_long);
+            return {};
+        }
+        std::vector<os::borrowed_fd> fds;
+        for (int number = 0; number != 3; ++number)
+            if (is_standard_stream(number) && std::ranges::find(what.inherited, number, &os::borrowed_fd::get) == what.inherited.end()) {
+                asked.streams |= 1U << number;
+                fds.emplace_back(number);
+            }
+        fds.insert(fds.end(), what.inherited.begin(), what.inherited.end());
+        ::rlimit limit{};
+        ::getrlimit(RLIMIT_NOFILE, &limit);
+        asked.descriptor_limit = limit.rlim_cur;
+        asked.text = static_cast<std::uint32_t>(text.size());
+        asked.descriptors = static_cast<std::uint32_t>(fds.size());
+
+        std::string head{reinterpret_cast<char const*>(&asked), sizeof asked};
+        head += text;
+        std::vector<os::owned_fd> came;
+        auto said = converse(std::as_bytes(std::span{head}), {}, came, ec);
+        std::byte const more{};
+        for (std::span<os::borrowed_fd const> left = fds; !ec && !left.empty();) {
+            auto const some = left.first(std::min(left.size(), os::max_message_descriptors));
+            said = converse({&more, 1}, some, came, ec);
+            left = left.subspan(some.size());
+        }
+        return started(said, came, ec);
+    }
+
+    /// What the answer gives; a child that could not execute the program is reaped, for it is nobody else's.
+    [[nodiscard]] process started(spawner_wire::answer const& said, std::vector<os::owned_fd>& came, error_code& ec) const noexcept
+    {
+        if (came.empty()) {
+            if (!ec)
+                ec = errc::spawner_gone;
+            return {};
+        }
+        process child{os::process_id{said.pid}, std::move(came.front())};
+        if (!ec)
+            return child;
+        error_code ignored;
+        if (!siblings_)
+            os::call(ignored, [&] { return ::waitid(P_PIDFD, static_cast<::id_t>(child.pidfd.get()), nullptr, WEXITED); });
+        return {};
+    }
+
+    /// One message and its answer. What comes beside that is appended to `came`.
+    spawner_wire::answer converse(std::span<std::byte const> bytes, std::span<os::borrowed_fd const> fds,
+                                  std::vector<os::owned_fd>& came, error_code& ec)
+    {
+        using namespace boost::system::errc;
+        os::send_message(socket_, bytes, fds, 0, ec);
+        for (int tries = 0; ec == resource_unavailable_try_again && !fds.empty() && tries != 1000; ++tries) {
+            ::usleep(1000); // too many in flight, of this user: no descriptor tells when there are fewer
+            os::send_message(socket_, bytes, fds, 0, ec);
+        }
+        spawner_wire::answer said;
+        if (!ec) {
+            auto const got = os::receive_message(socket_, std::as_writable_bytes(std::span{&said, 1}), came, 0, ec);
+            if (!ec && !got.end && got.cut)
+                ec = make_error_code(too_many_files_open); // here
+            else if (!ec && (got.end || got.size != sizeof said))
+                ec = errc::spawner_gone;
+            else if (!ec && said.error != 0)
+                ec = spawner_wire::error_of(said);
+            else if (!ec)
+                return said;
+            if (said.error != 0)
+                return said;
+        }
+        // It has ended, or it hangs: what it says later would be taken for the answer to something else.
+        if (ec == broken_pipe || ec == connection_reset || ec == resource_unavailable_try_again || ec == bad_file_descriptor)
+            ec = errc::spawner_gone;
+        if (ec == errc::spawner_gone)
+            let_helper_end();
+        return said;
+    }
+
+    [[nodiscard]] static std::string variable_of(std::vector<std::string> const& environment)
+    {
+        auto const start = std::string{handoff::variable::name} + "=";
+        for (auto const& one : environment)
+            if (one.starts_with(start))
+                return one.substr(start.size());
+        return {};
+    }
+
+    os::owned_fd socket_;
+    os::owned_fd helper_; ///< its pidfd
+    std::string program_;
+    bool siblings_;
+};
+
+static_assert(Policy<spawner>);
+
+} // namespace ecdysis::launch
+
+#endif

@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: BSL-1.0
+#ifndef ECDYSIS_LAUNCH_SPAWNER_HELPER_HPP
+#define ECDYSIS_LAUNCH_SPAWNER_HELPER_HPP
+
+#include <ecdysis/error.hpp>
+#include <ecdysis/handoff/variable.hpp>
+#include <ecdysis/launch/concept.hpp>
+#include <ecdysis/launch/program.hpp>
+#include <ecdysis/launch/spawn.hpp>
+#include <ecdysis/launch/spawner_wire.hpp>
+#include <ecdysis/os/call.hpp>
+#include <ecdysis/os/fd.hpp>
+#include <ecdysis/os/message.hpp>
+#include <ecdysis/os/process.hpp>
+
+#include <boost/system/errc.hpp>
+
+#include <fcntl.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <climits>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace ecdysis::launch {
+
+/// The helper process of launch::spawner: a fork of the service from the first line of its main, that starts what was
+/// fixed then and nothing else. It has nothing of the service's but its end of their socket and the directory of the
+/// start, hears no signal, and ends when the service has.
+class spawner_helper
+{
+public:
+    /// `environment`: of each child, but for the handoff's variable.
+    spawner_helper(os::owned_fd socket, program what, std::vector<std::string> environment)
+        : socket_{std::move(socket)}, program_{std::move(what)}, environment_{std::move(environment)}
+    {}
+
+    /// The rest of the process's life.
+    [[noreturn]] void run() noexcept
+    try {
+        let_go_of_the_service();
+        while (serve_one()) {}
+        ::_exit(0);
+    } catch (...) { // no memory: an upgrade then fails, and the service serves on
+        ::_exit(1);
+    }
+
+private:
+    void let_go_of_the_service()
+    {
+        // By system call: glibc's function leaves out two signals. A stop of the whole control group reaches this process
+        // too, which the service may still need.
+        auto const all = ~std::uint64_t{0};
+        ::syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, nullptr, sizeof all);
+        ::prctl(PR_SET_NAME, "ecdysis-spawner");
+        for (int number = 0; number != 3; ++number)
+            open_null(number);
+        std::array kept{socket_.get(), program_.directory().get()};
+        std::ranges::sort(kept);
+        int next = 3;
+        for (int const number : kept) {
+            if (number > next)
+                ::syscall(SYS_close_range, next, number - 1, 0);
+            next = std::max(next, number + 1);
+        }
+        ::syscall(SYS_close_range, next, UINT_MAX, 0);
+    }
+
+    static void open_null(int number) noexcept
+    {
+        error_code ec;
+        os::owned_fd const null{os::call(ec, [] { return ::open("/dev/null", O_RDWR | O_CLOEXEC); })};
+        if (null)
+            ::dup2(null.get(), number);
+        else
+            ::close(number);
+    }
+
+    /// Whether the service is there still.
+    bool serve_one()
+    {
+        std::array<std::byte, sizeof(spawner_wire::request) + spawner_wire::max_text> buffer;
+        std::vector<os::owned_fd> none;
+        error_code ec;
+        auto const got = os::receive_message(socket_, buffer, none, 0, ec);
+        if (ec || got.end)
+            return false;
+        spawner_wire::request request;
+        if (got.cut || got.size < sizeof request || !none.empty())
+            return answer(make_error_code(boost::system::errc::invalid_argument));
+        std::memcpy(&request, buffer.data(), sizeof request);
+        std::string_view const text{reinterpret_cast<char const*>(buffer.data()) + sizeof request, got.size - sizeof request};
+        switch (request.what) {
+        case spawner_wire::verb::spawn:
+            if (text.size() == request.text)
+                return spawn(request, text);
+            break;
+        case spawner_wire::verb::kill:
+            if (last_.pidfd)
+                os::send_signal(last_.pidfd, request.signal, ec);
+            else
+                ec = make_error_code(boost::system::errc::no_such_process);
+            return answer(ec);
+        }
+        return answer(make_error_code(boost::system::errc::invalid_argument));
+    }
+
+    bool spawn(spawner_wire::request const& what, std::string_view text)
+    {
+        error_code ec;
+        last_ = {};
+        raise_descriptor_limit(what.descriptor_limit);
+        std::vector<os::owned_fd> received;
+        while (received.size() < what.descriptors) {
+            if (!answer(ec)) // to what came so far
+                return false;
+            std::byte byte;
+            auto const got = os::receive_message(socket_, {&byte, 1}, received, 0, ec);
+            if (got.end)
+                return false;
+            if (!ec && (got.cut || got.size != 1))
+                ec = make_error_code(boost::system::errc::too_many_files_open);
+            if (ec)
+                return answer(ec);
+        }
+        auto const streams = take_streams(what.streams, received);
+        std::vector<os::borrowed_fd> inherited{received.begin() + static_cast<std::ptrdiff_t>(streams), received.end()};
+        std::vector<int> blocked, ignored;
+        for (int signal = 1; signal <= 64; ++signal) {
+            if ((what.blocked >> (signal - 1) & 1U) != 0)
+                blocked.push_back(signal);
+            if ((what.ignored >> (signal - 1) & 1U) != 0)
+                ignored.push_back(signal);
+        }
+        bool gone = false;
+        request asked{.program = program_.path(),
+                      .arguments = program_.arguments(),
+                      .environment = environment_,
+                      .directory = program_.directory_or_root(gone),
+                      .inherited = inherited,
+                      .blocked = blocked,
+                      .ignored = ignored,
+                      .as_sibling = true}; // of this process: a child of the service, or of the service's own parent
+        if (gone && !asked.arguments.empty())
+            asked.arguments.front() = program_.path();
+        if (!text.empty())
+            asked.environment.push_back(std::string{handoff::variable::name} + "=" + std::string{text.substr(0, text.find('\0'))});
+        last_ = launch::spawn(asked, ec);
+        for (int number = 0; number != 3; ++number)
+            open_null(number);
+        auto const is_there = answer(ec, &last_);
+        if (ec)
+            last_ = {};
+        return is_there;
+    }
+
+    /// Puts the service's standard streams where a child finds them. Gives how many there were.
+    static std::size_t take_streams(std::uint32_t which, std::span<os::owned_fd const> received) noexcept
+    {
+        std::size_t taken = 0;
+        for (int number = 0; number != 3; ++number) {
+            if ((which >> number & 1U) != 0 && taken != received.size())
+                ::dup2(received[taken++].get(), number);
+            else
+                ::fcntl(number, F_SETFD, FD_CLOEXEC); // /dev/null, which spawn opens anew
+        }
+        return taken;
+    }
+
+    /// So that it can hold what the service holds. Its children get what it has.
+    static void raise_descriptor_limit(std::uint64_t to) noexcept
+    {
+        ::rlimit limit{};
+        if (::getrlimit(RLIMIT_NOFILE, &limit) != 0)
+            return;
+        limit.rlim_cur = std::min<::rlim_t>(to, limit.rlim_max);
+        ::setrlimit(RLIMIT_NOFILE, &limit);
+    }
+
+    bool answer(error_code why, process const* started = nullptr) noexcept
+    {
+        auto said = spawner_wire::answer_of(why);
+        std::array<os::borrowed_fd, 1> pidfd;
+        bool const has_pidfd = started != nullptr && started->pidfd;
+        if (has_pidfd) {
+            said.pid = os::number(started->pid);
+            pidfd[0] = started->pidfd;
+        }
+        error_code ec;
+        os::send_message(socket_, std::as_bytes(std::span{&said, 1}), std::span{pidfd}.first(has_pidfd ? 1 : 0), 0, ec);
+        return !ec;
+    }
+
+    os::owned_fd socket_;
+    program program_;
+    std::vector<std::string> environment_;
+    process last_; ///< the one that may be killed
+};
+
+} // namespace ecdysis::launch
+
+#endif

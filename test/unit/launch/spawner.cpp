@@ -1,0 +1,397 @@
+// SPDX-License-Identifier: BSL-1.0
+#include <ecdysis/launch/spawner.hpp>
+
+#define BOOST_TEST_MODULE launch/spawner
+#include <boost/test/unit_test.hpp>
+
+#include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <set>
+#include <sstream>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace {
+
+namespace launch = ecdysis::launch;
+namespace os = ecdysis::os;
+using ecdysis::errc;
+using ecdysis::error_code;
+
+os::owned_fd file(char const* name)
+{
+    return os::owned_fd{::memfd_create(name, MFD_CLOEXEC)};
+}
+
+std::string content(os::borrowed_fd file)
+{
+    std::string result(65536, '\0');
+    auto const got = ::pread(file.get(), result.data(), result.size(), 0);
+    result.resize(got > 0 ? static_cast<std::size_t>(got) : 0);
+    return result;
+}
+
+std::set<int> open_numbers()
+{
+    std::set<int> result;
+    for (auto const& entry : std::filesystem::directory_iterator{"/proc/self/fd"})
+        result.insert(std::stoi(entry.path().filename()));
+    return result;
+}
+
+bool has_children()
+{
+    return ::waitpid(-1, nullptr, WNOHANG) != -1 || errno != ECHILD;
+}
+
+std::vector<::pid_t> children()
+{
+    std::vector<::pid_t> result;
+    std::ifstream list{"/proc/thread-self/children"};
+    for (::pid_t pid; list >> pid;)
+        result.push_back(pid);
+    return result;
+}
+
+std::string of_process(::pid_t pid, std::string const& what)
+{
+    std::ifstream text{"/proc/" + std::to_string(pid) + "/" + what};
+    return {std::istreambuf_iterator<char>{text}, {}};
+}
+
+bool ended(launch::process const& child, int milliseconds = 20000)
+{
+    ::pollfd one{child.pidfd.get(), POLLIN, 0};
+    return ::poll(&one, 1, milliseconds) == 1;
+}
+
+/// Runs `script` with a shell as the program that was fixed. The handoff's variable is `text`.
+struct shell
+{
+    explicit shell(std::string const& script) : spawner{launch::spawner::fork(launch::program{"/bin/sh", {"sh", "-c", script}})}
+    {}
+
+    launch::process start(std::vector<os::borrowed_fd> const& inherited = {}, std::vector<int> const& blocked = {},
+                          std::string const& program = "/bin/sh")
+    {
+        launch::process result;
+        spawner.start({.program = program,
+                       .arguments = {"lies"},
+                       .environment = {"LD_PRELOAD=/lies", "ECDYSIS_HANDOFF=" + text},
+                       .directory = {},
+                       .inherited = inherited,
+                       .blocked = blocked,
+                       .as_sibling = spawner.as_sibling(false)},
+                      [&](error_code why, launch::process child) {
+                          ec = why;
+                          result = std::move(child);
+                      });
+        return result;
+    }
+
+    /// The exit status, and in `output` what it wrote to the last inherited descriptor.
+    os::exit_status run(std::vector<os::borrowed_fd> inherited = {}, std::vector<int> const& blocked = {})
+    {
+        auto const out = file("out");
+        inherited.push_back(out);
+        auto const child = start(inherited, blocked);
+        if (ec || !ended(child))
+            return {};
+        auto const status = spawner.reap(child, ec);
+        output = content(out);
+        return status;
+    }
+
+    launch::spawner spawner;
+    std::string text = "a handoff";
+    error_code ec;
+    std::string output;
+};
+
+// In a process of its own, for what would harm this one; gives its exit status.
+template <class F>
+int apart(F f)
+{
+    auto const pid = ::fork();
+    if (pid == 0) {
+        ::alarm(60);
+        ::_exit(f());
+    }
+    int status = -1;
+    while (::waitpid(pid, &status, 0) == -1 && errno == EINTR) {
+    }
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+/// From now on this process, and what it starts by itself, can neither fork nor execute.
+void forbid_fork_and_exec()
+{
+    ::sock_filter rules[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(::seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_clone, 4, 0),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_clone3, 3, 0),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_execve, 2, 0),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_execveat, 1, 0),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
+    };
+    ::sock_fprog const filter{static_cast<unsigned short>(std::size(rules)), rules};
+    ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+    ::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter);
+}
+
+struct leaves_nothing
+{
+    std::set<int> before = open_numbers();
+    ~leaves_nothing()
+    {
+        BOOST_TEST((open_numbers() == before));
+        BOOST_TEST(!has_children());
+    }
+};
+
+} // namespace
+
+BOOST_FIXTURE_TEST_SUITE(spawner, leaves_nothing)
+
+BOOST_AUTO_TEST_CASE(the_child_is_our_own_and_gives_its_status)
+{
+    shell it{"echo $PPID >&3; exit 7"};
+    BOOST_TEST((it.run() == os::exit_status{os::exit_status::kind::exited, 7}), it.ec.message());
+    BOOST_TEST(it.output == std::to_string(::getpid()) + '\n');
+    BOOST_TEST((it.run() == os::exit_status{os::exit_status::kind::exited, 7})); // again and again
+}
+
+BOOST_AUTO_TEST_CASE(nothing_of_the_request_counts_but_the_handoff_and_the_descriptors)
+{
+    shell it{"echo \"$0 $ECDYSIS_HANDOFF $LD_PRELOAD $(pwd)\" >&3"};
+    BOOST_TEST(it.run().value == 0, it.ec.message());
+    BOOST_TEST(it.output == "sh a handoff  " + std::filesystem::current_path().string() + "\n");
+    it.text = std::string(3072, 'x');
+    BOOST_TEST(it.run().value == 0);
+    it.text += 'x';
+    static_cast<void>(it.start());
+    BOOST_TEST((it.ec == boost::system::errc::argument_list_too_long));
+    it.text = "a handoff";
+    static_cast<void>(it.start({}, {}, "/bin/true"));
+    BOOST_TEST((it.ec == boost::system::errc::invalid_argument));
+    static_cast<void>(it.start({}, {65}));
+    BOOST_TEST((it.ec == boost::system::errc::invalid_argument));
+    BOOST_TEST(it.run().value == 0); // none of that was the end of it
+}
+
+BOOST_AUTO_TEST_CASE(the_child_has_exactly_the_descriptors_named)
+{
+    shell it{"ls -l /proc/self/fd >&5; exit 0"};
+    auto const first = file("first"), second = file("second");
+    BOOST_TEST(it.run({first, second}).value == 0, it.ec.message());
+    for (std::string const line : {"3 -> /memfd:first (deleted)", "4 -> /memfd:second (deleted)", "5 -> /memfd:out (deleted)"})
+        BOOST_TEST(it.output.find(" " + line) != std::string::npos, it.output);
+    BOOST_TEST(it.output.find(" 7 -> ") == std::string::npos, it.output); // 6 is ls's own
+    for (int const number : {0, 2}) // the shell has turned ls's 1 elsewhere
+        BOOST_TEST(it.output.find(" " + std::to_string(number) + " -> " +
+                                  std::filesystem::read_symlink("/proc/self/fd/" + std::to_string(number)).string()) != std::string::npos,
+                   it.output);
+}
+
+BOOST_AUTO_TEST_CASE(more_descriptors_than_fit_one_message_and_the_limit_of_the_start)
+{
+    BOOST_TEST(apart([] {
+        ::rlimit limit{};
+        ::getrlimit(RLIMIT_NOFILE, &limit);
+        auto const raised = std::min<::rlim_t>(limit.rlim_max, 4096);
+        limit.rlim_cur = 256; // what the helper starts with
+        ::setrlimit(RLIMIT_NOFILE, &limit);
+        shell it{"set -- /proc/$$/fd/*; echo $# >&3"};
+        limit.rlim_cur = raised;
+        ::setrlimit(RLIMIT_NOFILE, &limit);
+        std::vector<os::owned_fd> all;
+        for (int i = 0; i != 1000; ++i)
+            all.push_back(file("one"));
+        auto const out = file("out");
+        std::vector<os::borrowed_fd> inherited{out};
+        inherited.insert(inherited.end(), all.begin(), all.end());
+        auto const child = it.start(inherited);
+        if (it.ec || !ended(child))
+            return 1;
+        return std::stoi("0" + content(out)) >= 1004 ? 0 : 2; // with the standard streams, and what the shell opens
+    }) == 0);
+}
+
+BOOST_AUTO_TEST_CASE(signals_are_blocked_as_asked_and_default_otherwise)
+{
+    BOOST_TEST(apart([] {
+        ::signal(SIGUSR1, SIG_IGN);
+        auto const out = file("out");
+        auto spawner = launch::spawner::fork(launch::program{"/bin/grep", {"grep", "Sig[BI]", "/proc/self/status"}});
+        std::array<os::borrowed_fd, 1> const inherited{out};
+        std::array const blocked{SIGHUP};
+        std::array const ignored{SIGPIPE};
+        ::dup2(out.get(), STDOUT_FILENO); // the standard streams are those of now
+        int result = 1;
+        spawner.start({.program = "/bin/grep", .arguments = {}, .environment = {}, .directory = {}, .inherited = inherited,
+                       .blocked = blocked, .ignored = ignored, .as_sibling = spawner.as_sibling(false)},
+                      [&](error_code ec, launch::process child) {
+                          if (!ec && ended(child))
+                              result = content(out) == "SigBlk:\t0000000000000001\nSigIgn:\t0000000000001000\n" ? 0 : 2;
+                      });
+        return result;
+    }) == 0);
+}
+
+BOOST_AUTO_TEST_CASE(a_program_that_cannot_be_executed_says_why_and_leaves_nothing)
+{
+    auto spawner = launch::spawner::fork(launch::program{"/does/not/exist"});
+    for (int i = 0; i != 3; ++i) {
+        error_code ec;
+        spawner.start({.program = "/does/not/exist", .arguments = {}, .environment = {}, .directory = {}, .inherited = {}, .blocked = {},
+                       .as_sibling = spawner.as_sibling(false)},
+                      [&](error_code why, launch::process child) {
+                          ec = why;
+                          BOOST_TEST(!child.pidfd);
+                      });
+        BOOST_TEST((ec == boost::system::errc::no_such_file_or_directory));
+        BOOST_TEST(children().size() == 1U); // the helper
+    }
+}
+
+BOOST_AUTO_TEST_CASE(kills_what_it_started_last)
+{
+    shell it{"exec sleep 1000"};
+    error_code ec;
+    it.spawner.kill({}, SIGKILL, ec);
+    BOOST_TEST((ec == boost::system::errc::no_such_process));
+    auto const child = it.start();
+    BOOST_TEST_REQUIRE(!it.ec);
+    it.spawner.kill(child, SIGTERM, ec);
+    BOOST_TEST(!ec);
+    BOOST_TEST_REQUIRE(ended(child));
+    it.spawner.kill(child, SIGTERM, ec); // a zombie
+    BOOST_TEST(!ec);
+    BOOST_TEST((it.spawner.reap(child, ec) == os::exit_status{os::exit_status::kind::killed, SIGTERM}));
+    it.spawner.kill(child, SIGTERM, ec); // nobody
+    BOOST_TEST(!ec);
+}
+
+BOOST_AUTO_TEST_CASE(a_helper_that_has_gone_is_an_error_and_no_more)
+{
+    shell it{"exit 0"};
+    BOOST_TEST(it.run().value == 0);
+    auto const helper = children();
+    BOOST_TEST_REQUIRE(helper.size() == 1U);
+    BOOST_TEST(of_process(helper[0], "comm") == "ecdysis-spawner\n");
+    ::kill(helper[0], SIGKILL);
+    for (int i = 0; i != 3; ++i) {
+        static_cast<void>(it.start());
+        BOOST_TEST((it.ec == errc::spawner_gone));
+        error_code ec;
+        it.spawner.kill({}, SIGKILL, ec);
+        BOOST_TEST((ec == errc::spawner_gone));
+    }
+    BOOST_TEST(!has_children()); // it was reaped
+}
+
+BOOST_AUTO_TEST_CASE(the_helper_has_nothing_of_the_service_and_hears_no_signal)
+{
+    auto const secret = file("secret");
+    shell it{"exit 0"};
+    auto const helper = children();
+    BOOST_TEST_REQUIRE(helper.size() == 1U);
+    BOOST_TEST(it.run({secret}).value == 0);
+    for (int const signal : {SIGTERM, SIGINT, SIGHUP, SIGUSR1, 32, 33, SIGRTMIN})
+        ::kill(helper[0], signal);
+    BOOST_TEST(it.run({secret}).value == 0);
+    std::multiset<std::string> targets;
+    for (auto const& entry : std::filesystem::directory_iterator{"/proc/" + std::to_string(helper[0]) + "/fd"}) {
+        std::error_code ignored;
+        auto const target = std::filesystem::read_symlink(entry.path(), ignored).string();
+        targets.insert(target.substr(0, target.find(':')));
+    }
+    // Its end of the socket, the directory of the start, and the pidfd of the child that it may kill.
+    std::multiset<std::string> const expected{"/dev/null", "/dev/null", "/dev/null", "socket", std::filesystem::current_path().string(),
+                                              targets.contains("pidfd") ? "pidfd" : "anon_inode"};
+    BOOST_TEST((targets == expected));
+}
+
+BOOST_AUTO_TEST_CASE(garbage_is_answered_and_not_believed)
+{
+    // A service that somebody took over can say what it likes. The socket is the one that this process got last.
+    auto const before = open_numbers();
+    shell it{"exit 0"};
+    int socket = -1;
+    for (int const number : open_numbers())
+        if (!before.contains(number))
+            if (std::filesystem::read_symlink("/proc/self/fd/" + std::to_string(number)).string().starts_with("socket:"))
+                socket = number;
+    BOOST_TEST_REQUIRE(socket != -1);
+    launch::spawner_wire::request lies{.what = static_cast<launch::spawner_wire::verb>(77)};
+    auto const says = [&](void const* data, std::size_t size) {
+        launch::spawner_wire::answer said;
+        BOOST_TEST(::send(socket, data, size, 0) == static_cast<::ssize_t>(size));
+        BOOST_TEST(::recv(socket, &said, sizeof said, 0) == static_cast<::ssize_t>(sizeof said));
+        return said.error;
+    };
+    BOOST_TEST(says("x", 1) == EINVAL);
+    BOOST_TEST(says(&lies, sizeof lies) == EINVAL);
+    lies.what = launch::spawner_wire::verb::spawn;
+    lies.text = 1000;
+    BOOST_TEST(says(&lies, sizeof lies) == EINVAL);
+    std::vector<char> const large(10'000);
+    BOOST_TEST(says(large.data(), large.size()) == EINVAL);
+    lies = {.what = launch::spawner_wire::verb::kill, .signal = 9999};
+    BOOST_TEST(says(&lies, sizeof lies) == ESRCH);
+    BOOST_TEST(it.run().value == 0, it.ec.message());
+}
+
+BOOST_AUTO_TEST_CASE(a_filter_of_the_service_is_not_its_childs)
+{
+    BOOST_TEST(apart([] {
+        shell it{"grep -E '^(Seccomp|NoNewPrivs):' /proc/self/status >&3; exit 0"};
+        forbid_fork_and_exec();
+        if (it.run().how != os::exit_status::kind::exited)
+            return 1;
+        return it.output == "NoNewPrivs:\t0\nSeccomp:\t0\n" ? 0 : 2;
+    }) == 0);
+}
+
+BOOST_AUTO_TEST_CASE(a_service_that_drops_root_can_still_start_and_kill,
+                     *boost::unit_test::precondition([](boost::unit_test::test_unit_id) { return ::geteuid() == 0; }))
+{
+    BOOST_TEST(apart([] {
+        shell it{"id -u >&3; exec sleep 1000"};
+        if (::setresgid(65534, 65534, 65534) != 0 || ::setresuid(65534, 65534, 65534) != 0)
+            return 1;
+        auto const out = file("out");
+        auto const child = it.start({out});
+        if (it.ec)
+            return 2;
+        for (int i = 0; i != 2000 && content(out).empty(); ++i)
+            ::usleep(5000);
+        if (content(out) != "0\n")
+            return 3;
+        error_code ec;
+        os::send_signal(child.pidfd, SIGKILL, ec);
+        if (ec != boost::system::errc::operation_not_permitted)
+            return 4;
+        it.spawner.kill(child, SIGKILL, ec);
+        return !ec && ended(child) && it.spawner.reap(child, ec).value == SIGKILL ? 0 : 5;
+    }) == 0);
+}
+
+BOOST_AUTO_TEST_SUITE_END()
