@@ -47,7 +47,7 @@ struct default_token<Io>
 /// same lines serve the first generation and every later one. One upgrader in a process.
 ///
 /// Policies: `Io` io::sync or io::asio; `Notify` notify::none or notify::systemd; `Transport` transport::named_pipe or
-/// transport::socketpair; `Launch` launch::direct. Parent and child must be built with the same transport.
+/// transport::socketpair; `Launch` launch::direct or launch::spawner. Parent and child must be built with the same transport.
 ///
 /// Errors: every call that can fail has a form that throws `error`, whose what() says what was tried, and on what; and
 /// one with `error_code&` last, which does not throw `error`, and tells the observer (options) that sentence. Async

@@ -3,6 +3,7 @@
 // on, and ends as it is told. It is built once for each assembly:
 //
 //     -DECDYSIS_TEST_IO=sync|asio -DECDYSIS_TEST_NOTIFY=none|systemd -DECDYSIS_TEST_TRANSPORT=named_pipe|socketpair
+//     -DECDYSIS_TEST_LAUNCH=direct|spawner
 //
 // Arguments: host_settings.hpp. What it answers to: service::answer in host_service.hpp.
 #include "host_settings.hpp"
@@ -17,6 +18,8 @@
 #    include "host_asio.hpp"
 #endif
 
+#include <ecdysis/launch/direct.hpp>
+#include <ecdysis/launch/spawner.hpp>
 #include <ecdysis/notify/none.hpp>
 #include <ecdysis/notify/systemd.hpp>
 #include <ecdysis/transport/named_pipe.hpp>
@@ -31,8 +34,22 @@ Notify manager(host::settings const& chosen)
         return Notify{};
 }
 
+#ifndef ECDYSIS_TEST_LAUNCH
+#    define ECDYSIS_TEST_LAUNCH direct
+#endif
+
+template <class Launch>
+Launch begin()
+{
+    if constexpr (requires { Launch::fork(); })
+        return Launch::fork();
+    else
+        return Launch{};
+}
+
 int main(int argc, char** argv)
 {
+    auto launch = begin<ecdysis::launch::ECDYSIS_TEST_LAUNCH>();
     host::settings const chosen{argc, argv};
     host::behaviour const behave{chosen.behave};
     bool const is_child = std::getenv("ECDYSIS_HANDOFF") != nullptr;
@@ -41,7 +58,7 @@ int main(int argc, char** argv)
     try {
         using notify = ecdysis::notify::ECDYSIS_TEST_NOTIFY;
         using transport = ecdysis::transport::ECDYSIS_TEST_TRANSPORT;
-        host::run<notify, transport>(chosen, log, behave, is_child, manager<notify>(chosen));
+        host::run<notify, transport>(chosen, log, behave, is_child, manager<notify>(chosen), std::move(launch));
         return 0;
     } catch (ecdysis::error const& e) {
         log.write(0, "error", "-", e.what());

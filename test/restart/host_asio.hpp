@@ -134,12 +134,12 @@ asio::awaitable<void> life(service<Upgrader>& with, asio::io_context& context)
     co_await up.async_drain(with.chosen.drain, asio::use_awaitable);
 }
 
-template <class Notify, class Transport>
-void run(settings const& chosen, journal const& log, behaviour const& behave, bool is_child, Notify notify)
+template <class Notify, class Transport, class Launch>
+void run(settings const& chosen, journal const& log, behaviour const& behave, bool is_child, Notify notify, Launch launch)
 {
-    using upgrader = ecdysis::upgrader<ecdysis::io::asio, Notify, Transport>;
+    using upgrader = ecdysis::upgrader<ecdysis::io::asio, Notify, Transport, Launch>;
     asio::io_context context;
-    upgrader up{context, observed(chosen, log, behave), std::move(notify)};
+    upgrader up{context, observed(chosen, log, behave), std::move(notify), Transport{}, std::move(launch)};
     service<upgrader> with{up, chosen, log, behave};
     with.at("constructed");
     with.open();

@@ -130,11 +130,11 @@ void answer_datagrams(service<Upgrader>& with, ecdysis::io::sync_datagram& socke
     }
 }
 
-template <class Notify, class Transport>
-void run(settings const& chosen, journal const& log, behaviour const& behave, bool is_child, Notify notify)
+template <class Notify, class Transport, class Launch>
+void run(settings const& chosen, journal const& log, behaviour const& behave, bool is_child, Notify notify, Launch launch)
 {
-    using upgrader = ecdysis::upgrader<ecdysis::io::sync, Notify, Transport>;
-    upgrader up{observed(chosen, log, behave), std::move(notify)};
+    using upgrader = ecdysis::upgrader<ecdysis::io::sync, Notify, Transport, Launch>;
+    upgrader up{observed(chosen, log, behave), std::move(notify), Transport{}, std::move(launch)};
     service<upgrader> with{up, chosen, log, behave};
     with.at("constructed");
     with.open();

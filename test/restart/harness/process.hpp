@@ -61,10 +61,24 @@ struct process
     return result;
 }
 
+/// The helper of launch::spawner, as long as it lives.
+[[nodiscard]] inline bool is_helper(process const& one)
+{
+    return one.name == "ecdysis-spawner" && one.state != 'Z';
+}
+
+/// All others.
 [[nodiscard]] inline std::vector<process> children(::pid_t parent)
 {
     auto result = processes();
-    std::erase_if(result, [&](auto const& one) { return one.parent != parent; });
+    std::erase_if(result, [&](auto const& one) { return one.parent != parent || is_helper(one); });
+    return result;
+}
+
+[[nodiscard]] inline std::vector<process> helpers(::pid_t parent)
+{
+    auto result = processes();
+    std::erase_if(result, [&](auto const& one) { return one.parent != parent || !is_helper(one); });
     return result;
 }
 

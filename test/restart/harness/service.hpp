@@ -320,7 +320,7 @@ public:
                 all = all && waited.contains(one.pid);
             }
             auto now = look();
-            if (now.descriptors == found.descriptors && std::ranges::count(now.descriptors, "anon_inode:[pidfd]") == 0) {
+            if (now.descriptors == found.descriptors && std::ranges::count(now.descriptors, "anon_inode:[pidfd]") == std::ssize(helpers(pid()))) {
                 ++same;
             } else {
                 same = 0;
