@@ -67,8 +67,11 @@ inside()
             mount --rbind "$path" "$path" && mount -o remount,bind,ro "$path" || skip "cannot make $path read-only"
         done
         mount --bind /dev/null /dev/console || skip "cannot mount over /dev/console"
-        mkdir /run/ours && mount --bind "$directory" /run/ours && mount -t tmpfs tmpfs /tmp && mount -t tmpfs tmpfs /var/tmp &&
-            mkdir -p "$directory" && mount --move /run/ours "$directory" && rmdir /run/ours || skip "cannot mount over /tmp"
+        # What is needed of the old /tmp: the manager's directory, and this tree if it is there.
+        mkdir /run/0 /run/1 && mount --bind "$directory" /run/0 && mount --bind "$tree" /run/1 &&
+            mount -t tmpfs tmpfs /tmp && mount -t tmpfs tmpfs /var/tmp &&
+            mkdir -p "$directory" "$tree" && mount --move /run/0 "$directory" && mount --move /run/1 "$tree" &&
+            rmdir /run/0 /run/1 || skip "cannot mount over /tmp"
         join+=" --pid --uts --ipc --"
         set -- container=ecdysis
     else
@@ -87,7 +90,7 @@ inside()
     exec env -i "PATH=$PATH" LANG=C.UTF-8 "HOME=$directory" "$@" \
         "SYSTEMD_UNIT_PATH=$directory/units" "SYSTEMD_GENERATOR_PATH=$directory/none" \
         "SYSTEMD_ENVIRONMENT_GENERATOR_PATH=$directory/none" \
-        SYSTEMD_LOG_TARGET=kmsg SYSTEMD_LOG_RATELIMIT_KMSG=0 SYSTEMD_LOG_LEVEL=info \
+        SYSTEMD_LOG_TARGET=kmsg SYSTEMD_LOG_RATELIMIT_KMSG=0 SYSTEMD_LOG_LEVEL=notice \
         /usr/lib/systemd/systemd "--$scope" < /dev/null >> "$directory/log" 2>&1
 }
 
@@ -169,6 +172,8 @@ main()
     esac
     version=$1
     directory=$(realpath -e "${2-}") || { usage >&2; exit 2; }
+    tree=$(realpath "$(dirname "${BASH_SOURCE[0]}")/../..")
+    export tree
 
     ((EUID == 0)) || skip "it takes root"
     for program in unshare nsenter find; do

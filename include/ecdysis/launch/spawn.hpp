@@ -32,6 +32,10 @@
 #include <utility>
 #include <vector>
 
+/// clone(2) by its other name, which every glibc exports. The thread sanitizer puts itself in front of `clone`, and takes the
+/// new process for a fork that has memory of its own (gcc 12): of the service's descriptors it then knows nothing any more.
+extern "C" int __clone(int (*f)(void*), void* stack, int flags, void* argument, ...) noexcept;
+
 namespace ecdysis::launch {
 
 /// Whether the child may have our `number`, 0 to 2. Where those were closed, another file may have got the number.
@@ -42,7 +46,8 @@ namespace ecdysis::launch {
 }
 
 /// What the new process does between its first instruction and exec. It runs in the memory of this one, which may have
-/// been doing anything, so all is laid out before, and it makes nothing but system calls.
+/// been doing anything, so all is laid out before, and it makes nothing but system calls; not by glibc's functions, which a
+/// sanitizer takes for this process's own (the thread sanitizer then thinks that its descriptors were closed).
 ///
 /// Not posix_spawn, which does much the same: that knows neither CLONE_PARENT nor CLONE_PIDFD.
 class last_steps
@@ -78,9 +83,10 @@ public:
     {
         auto& steps = *static_cast<last_steps*>(self);
         if (steps.reset_signals() && steps.arrange_descriptors())
-            ::execve(steps.program_, steps.arguments_.data(), steps.environment_.data());
+            ::syscall(SYS_execve, steps.program_, steps.arguments_.data(), steps.environment_.data());
         steps.error_ = errno;
-        ::_exit(127);
+        ::syscall(SYS_exit_group, 127);
+        return 127;
     }
 
     [[nodiscard]] int error() const noexcept { return error_; }
@@ -109,10 +115,10 @@ private:
     bool arrange_descriptors() noexcept
     {
         // First, while its number still means what it means in this process.
-        if (::fchdir(directory_) != 0)
+        if (::syscall(SYS_fchdir, directory_) != 0)
             return false;
         for (move const* one = moves_.data(), * const end = one + moves_.size(); one != end; ++one)
-            if (one->from == one->to ? ::fcntl(one->to, F_SETFD, 0) != 0 : ::dup2(one->from, one->to) == -1)
+            if (one->from == one->to ? ::syscall(SYS_fcntl, one->to, F_SETFD, 0) != 0 : !duplicate(one->from, one->to))
                 return false;
         // After the moves, which may read 0 to 2.
         for (int number = 0; number != first_inherited; ++number)
@@ -124,13 +130,19 @@ private:
     [[gnu::no_sanitize_address, gnu::no_sanitize_thread]]
     static bool open_null(int number) noexcept
     {
-        ::close(number); // so that it is the lowest free one, or a lower one is, which is opened by itself
-        int const opened = ::open("/dev/null", O_RDWR);
+        ::syscall(SYS_close, number); // so that it is the lowest free one, or a lower one is, which is opened by itself
+        int const opened = static_cast<int>(::syscall(SYS_openat, AT_FDCWD, "/dev/null", O_RDWR));
         if (opened == number || opened == -1)
             return opened != -1;
-        bool const moved = ::dup2(opened, number) != -1;
-        ::close(opened);
+        bool const moved = duplicate(opened, number);
+        ::syscall(SYS_close, opened);
         return moved;
+    }
+
+    [[gnu::no_sanitize_address, gnu::no_sanitize_thread]]
+    static bool duplicate(int from, int to) noexcept
+    {
+        return ::syscall(SYS_dup3, from, to, 0) != -1;
     }
 
     static std::vector<char*> pointers(std::vector<std::string> const& strings)
@@ -242,7 +254,7 @@ private:
     {
         undisturbed const quiet;
         auto const parentage = what.as_sibling ? CLONE_PARENT : 0;
-        pid = ::clone(&last_steps::take, stack.top(), CLONE_VM | CLONE_VFORK | CLONE_PIDFD | parentage | SIGCHLD, &steps, &pidfd);
+        pid = ::__clone(&last_steps::take, stack.top(), CLONE_VM | CLONE_VFORK | CLONE_PIDFD | parentage | SIGCHLD, &steps, &pidfd);
         if (pid == -1)
             ec = os::last_error();
     }
