@@ -159,6 +159,7 @@ private:
         last_ = launch::spawn(asked, ec);
         for (int number = 0; number != 3; ++number)
             open_null(number);
+        received.clear();
         auto const is_there = answer(ec, &last_);
         if (ec)
             last_ = {};
