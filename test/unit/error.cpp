@@ -15,7 +15,7 @@ using ecdysis::error_code;
 BOOST_AUTO_TEST_CASE(every_value_has_words_of_its_own)
 {
     std::set<std::string> seen;
-    for (int value = 1; value <= static_cast<int>(errc::state_failed); ++value) {
+    for (int value = 1; value <= static_cast<int>(errc::spawner_gone); ++value) {
         error_code const ec = static_cast<errc>(value);
         BOOST_TEST_CONTEXT("errc " << value)
         {
@@ -26,7 +26,7 @@ BOOST_AUTO_TEST_CASE(every_value_has_words_of_its_own)
         }
     }
     BOOST_TEST(ecdysis::category().message(0) == "unknown error");
-    BOOST_TEST(ecdysis::category().message(static_cast<int>(errc::state_failed) + 1) == "unknown error");
+    BOOST_TEST(ecdysis::category().message(static_cast<int>(errc::spawner_gone) + 1) == "unknown error");
     BOOST_TEST(ecdysis::category().name() == "ecdysis");
 }
 
@@ -35,7 +35,7 @@ BOOST_AUTO_TEST_CASE(conditions_group_what_a_caller_tests_together)
     for (auto const value : {errc::stale_handoff, errc::wrong_parent, errc::descriptor_mismatch, errc::parent_gone})
         BOOST_TEST((error_code{value} == condition::bad_handoff));
     for (auto const value : {errc::child_failed, errc::ready_timeout, errc::program_unknown, errc::descriptor_limit,
-                             errc::state_failed})
+                             errc::state_failed, errc::spawner_gone})
         BOOST_TEST((error_code{value} == condition::upgrade_failed));
     for (auto const value : {errc::busy, errc::not_serving, errc::already_waiting})
         BOOST_TEST((error_code{value} == condition::retryable));
