@@ -208,7 +208,8 @@ public:
     /// The same, and kept in the service manager's store where the notify policy has one (notify::systemd::options::store):
     /// when the whole service was killed, the first generation of the one that is started again claims it by `name`. When
     /// the result goes while this generation serves, the file goes from the store; not with an exit or with this process.
-    /// What a child or that first generation claimed and does not keep anew goes, too, at commit.
+    /// What a child or that first generation claimed and does not keep anew goes, too, at commit. The manager keeps each
+    /// file once, under the first of its names.
     [[nodiscard]] ecdysis::offer keep(std::string name, int fd)
     {
         auto const hold = generation_.policies.io.lock();

@@ -17,6 +17,7 @@
 
 #include <boost/system/errc.hpp>
 
+#include <fcntl.h>
 #include <poll.h>
 #include <sched.h>
 #include <sys/resource.h>
@@ -66,6 +67,10 @@ public:
         error_code ec;
         os::call(ec, [&] { return ::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair.data()); });
         os::owned_fd ours{pair[0]}, theirs{pair[1]};
+        // Not at 0 to 2 where those are closed: there the helper opens /dev/null, and a daemon may, too.
+        for (auto* const end : {&ours, &theirs})
+            if (!ec && end->get() <= STDERR_FILENO)
+                *end = os::owned_fd{os::call(ec, [&] { return ::fcntl(end->get(), F_DUPFD_CLOEXEC, STDERR_FILENO + 1); })};
         if (ec)
             throw error{ec, "make the socket between this process and its spawner"};
         // The service waits for an answer in line, as it would for a spawn of its own, but not for ever.
@@ -153,13 +158,18 @@ private:
             auto const said = handoff::variable::read(value);
             return said && said->is_sibling();
         }
-        return std::getenv("NOTIFY_SOCKET") != nullptr && systemd::executed_this_process() &&
-               os::number(os::parent_process()) != 0;
+        return std::getenv("NOTIFY_SOCKET") != nullptr && systemd::is_our_parent_process();
     }
 
     [[nodiscard]] process ask_to_spawn(request const& what, error_code& ec)
     {
         os::check_descriptor_limit(what.inherited.size(), ec);
+        if (!ec && !socket_)
+            ec = errc::spawner_gone;
+        // Before the conversation, which such a one would break off in its middle.
+        for (auto const one : what.inherited)
+            if (!ec)
+                os::call(ec, [&] { return ::fcntl(one.get(), F_GETFD); });
         if (!ec && (what.program != program_ || what.as_sibling != siblings_))
             ec = make_error_code(boost::system::errc::invalid_argument);
         spawner_wire::request asked;
@@ -187,7 +197,6 @@ private:
         ::rlimit limit{};
         ::getrlimit(RLIMIT_NOFILE, &limit);
         asked.descriptor_limit = limit.rlim_cur;
-        asked.text = static_cast<std::uint32_t>(text.size());
         asked.descriptors = static_cast<std::uint32_t>(fds.size());
 
         std::string head{reinterpret_cast<char const*>(&asked), sizeof asked};
@@ -204,9 +213,11 @@ private:
     }
 
     /// What the answer gives; a child that could not execute the program is reaped, for it is nobody else's.
-    [[nodiscard]] process started(spawner_wire::answer const& said, std::vector<os::owned_fd>& came, error_code& ec) const noexcept
+    [[nodiscard]] process started(spawner_wire::answer const& said, std::vector<os::owned_fd>& came, error_code& ec)
     {
         if (came.empty()) {
+            if (said.pid > 0)
+                end_without_pidfd(said.pid);
             if (!ec)
                 ec = errc::spawner_gone;
             return {};
@@ -218,6 +229,15 @@ private:
         if (!siblings_)
             os::call(ignored, [&] { return ::waitid(P_PIDFD, static_cast<::id_t>(child.pidfd.get()), nullptr, WEXITED); });
         return {};
+    }
+
+    /// There was no number left for its pidfd (EMFILE): it must not be left behind.
+    void end_without_pidfd(::pid_t pid)
+    {
+        error_code ec;
+        kill({}, SIGKILL, ec);
+        if (!ec && !siblings_)
+            os::call(ec, [&] { return ::waitid(P_PID, static_cast<::id_t>(pid), nullptr, WEXITED); });
     }
 
     /// One message and its answer. What comes beside that is appended to `came`.

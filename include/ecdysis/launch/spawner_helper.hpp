@@ -80,8 +80,10 @@ private:
     static void open_null(int number) noexcept
     {
         error_code ec;
-        os::owned_fd const null{os::call(ec, [] { return ::open("/dev/null", O_RDWR | O_CLOEXEC); })};
-        if (null)
+        os::owned_fd null{os::call(ec, [] { return ::open("/dev/null", O_RDWR | O_CLOEXEC); })};
+        if (null.get() == number) // it was closed
+            (void)null.release();
+        else if (null)
             ::dup2(null.get(), number);
         else
             ::close(number);
@@ -103,9 +105,7 @@ private:
         std::string_view const text{reinterpret_cast<char const*>(buffer.data()) + sizeof request, got.size - sizeof request};
         switch (request.what) {
         case spawner_wire::verb::spawn:
-            if (text.size() == request.text)
-                return spawn(request, text);
-            break;
+            return spawn(request, text);
         case spawner_wire::verb::kill:
             if (last_.pidfd)
                 os::send_signal(last_.pidfd, request.signal, ec);

@@ -24,7 +24,6 @@ struct request
 {
     verb what = verb::spawn;
     std::int32_t signal = 0;          ///< for kill
-    std::uint32_t text = 0;           ///< how many bytes of it
     std::uint32_t descriptors = 0;    ///< how many, at most `max_message_descriptors` in each message, each answered
     std::uint32_t streams = 0;        ///< bit n: the next of them is to be number n, 0 to 2; the rest are inherited
     std::uint64_t blocked = 0;        ///< bit 0 is signal 1

@@ -72,8 +72,7 @@ public:
     /// them), and opens one datagram socket, close-on-exec and non-blocking. What goes wrong, `check` says.
     explicit systemd(options chosen) noexcept
         : chosen_{chosen},
-          // Not in a pid namespace of its own (PrivatePIDs=), whose first process cannot be given siblings (clone(2)).
-          started_us_{ecdysis::systemd::executed_this_process() && os::number(os::parent_process()) != 0},
+          started_us_{ecdysis::systemd::is_our_parent_process()},
           watchdog_{chosen.watchdog ? read_watchdog() : std::chrono::microseconds{}}
     {
         auto const where = variable("NOTIFY_SOCKET");

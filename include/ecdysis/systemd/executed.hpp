@@ -26,6 +26,13 @@ namespace ecdysis::systemd {
     return ec == std::errc{} && stop == end && pid == os::number(os::this_process());
 }
 
+/// Whether systemd is this process's parent process, and can be its child's: not in a pid namespace of its own
+/// (PrivatePIDs=), whose first process cannot be given siblings (clone(2)).
+[[nodiscard]] inline bool is_our_parent_process() noexcept
+{
+    return executed_this_process() && os::number(os::parent_process()) != 0;
+}
+
 } // namespace ecdysis::systemd
 
 #endif

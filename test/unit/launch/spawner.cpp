@@ -210,6 +210,52 @@ BOOST_AUTO_TEST_CASE(the_child_has_exactly_the_descriptors_named)
                    it.output);
 }
 
+BOOST_AUTO_TEST_CASE(standard_streams_that_are_closed_are_null_in_the_child)
+{
+    BOOST_TEST(apart([] {
+        auto const other = file("other"), out = file("out");
+        for (int const number : {0, 1, 2})
+            ::close(number);
+        shell it{"ls -l /proc/$$/fd >&4"};
+        for (int i = 0; i != 2; ++i) {
+            auto const child = it.start({other, out});
+            error_code ec;
+            if (it.ec || !ended(child) || it.spawner.reap(child, ec).how != os::exit_status::kind::exited)
+                return 1;
+        }
+        auto const listed = content(out);
+        for (std::string const line : {" 0 -> /dev/null", " 2 -> /dev/null", " 3 -> /memfd:other", " 4 -> /memfd:out"})
+            if (listed.find(line) == std::string::npos)
+                return 2;
+        return 0;
+    }) == 0);
+}
+
+BOOST_AUTO_TEST_CASE(a_descriptor_that_is_not_open_costs_no_more_than_this_upgrade)
+{
+    shell it{"exit 0"};
+    static_cast<void>(it.start({os::borrowed_fd{999}}));
+    BOOST_TEST((it.ec == boost::system::errc::bad_file_descriptor));
+    BOOST_TEST(it.run().value == 0, it.ec.message());
+}
+
+BOOST_AUTO_TEST_CASE(no_child_is_left_where_there_is_no_number_for_its_pidfd)
+{
+    BOOST_TEST(apart([] {
+        shell it{"exec sleep 1000"};
+        ::rlimit limit{128, 128};
+        ::setrlimit(RLIMIT_NOFILE, &limit);
+        std::vector<os::owned_fd> all;
+        while (os::owned_fd one{::dup(0)})
+            all.push_back(std::move(one));
+        static_cast<void>(it.start());
+        all.clear();
+        if (it.ec != boost::system::errc::too_many_files_open || children().size() != 1)
+            return 1;
+        return it.start().pidfd && !it.ec && (it.spawner.kill({}, SIGKILL, it.ec), !it.ec) ? 0 : 2;
+    }) == 0);
+}
+
 BOOST_AUTO_TEST_CASE(more_descriptors_than_fit_one_message_and_the_limit_of_the_start)
 {
     BOOST_TEST(apart([] {
@@ -349,8 +395,7 @@ BOOST_AUTO_TEST_CASE(garbage_is_answered_and_not_believed)
     };
     BOOST_TEST(says("x", 1) == EINVAL);
     BOOST_TEST(says(&lies, sizeof lies) == EINVAL);
-    lies.what = launch::spawner_wire::verb::spawn;
-    lies.text = 1000;
+    lies.what = static_cast<launch::spawner_wire::verb>(2);
     BOOST_TEST(says(&lies, sizeof lies) == EINVAL);
     std::vector<char> const large(10'000);
     BOOST_TEST(says(large.data(), large.size()) == EINVAL);
