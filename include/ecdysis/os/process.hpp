@@ -90,8 +90,16 @@ static_assert(sizeof(pidfd_info) == 64);
 /// yet gives `resource_unavailable_try_again`.
 [[nodiscard]] inline exit_status status_of_reaped(borrowed_fd pidfd, error_code& ec) noexcept
 {
-    pidfd_info info{.mask = pidfd_info::has_exit_status};
-    call(ec, [&] { return ::ioctl(pidfd.get(), _IOWR(0xFF, 11, pidfd_info), &info); });
+    pidfd_info info;
+    auto const ask = [&] {
+        info = {.mask = pidfd_info::has_exit_status};
+        call(ec, [&] { return ::ioctl(pidfd.get(), _IOWR(0xFF, 11, pidfd_info), &info); });
+    };
+    ask();
+    // Also where it is reaped between the kernel's look at the status, which was not there yet, and its look at the
+    // process, which is not there any more: 363 of 4,000 times that somebody did so meanwhile (6.18).
+    if (ec == boost::system::errc::no_such_process)
+        ask();
     if (ec) { // ENOTTY: before 6.13; ESRCH: it was reaped, and 6.13 and 6.14 keep nothing
         ec.clear();
         return {};

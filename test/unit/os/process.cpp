@@ -5,7 +5,11 @@
 #include <boost/test/unit_test.hpp>
 
 #include <poll.h>
+#include <sys/wait.h>
 #include <unistd.h>
+
+#include <cerrno>
+#include <thread>
 
 namespace os = ecdysis::os;
 using kind = os::exit_status::kind;
@@ -85,4 +89,25 @@ BOOST_AUTO_TEST_CASE(a_process_that_is_none_is_an_error)
     BOOST_TEST(!os::open_pidfd(os::process_id::none, ec));
     BOOST_TEST(bool{ec});
     BOOST_TEST((os::this_process() != os::parent_process()));
+}
+
+BOOST_AUTO_TEST_CASE(a_status_is_known_at_the_moment_another_thread_reaps)
+{
+    os::exit_status const expected{kind::exited, 3};
+    child probe{[] { ::_exit(3); }};
+    probe.wait();
+    static_cast<void>(os::reap(probe.pidfd, probe.ec));
+    if (os::status_of_reaped(probe.pidfd, probe.ec) != expected)
+        return; // before Linux 6.15 nobody knows it later
+    for (int i = 0; i != 500; ++i) {
+        child one{[] { ::_exit(3); }};
+        std::jthread const reaper{[&] {
+            while (::waitpid(os::number(one.pid), nullptr, 0) == -1 && errno == EINTR) {}
+        }};
+        os::exit_status status;
+        do
+            status = os::status_of_reaped(one.pidfd, one.ec);
+        while (one.ec == boost::system::errc::resource_unavailable_try_again);
+        BOOST_TEST_REQUIRE((status == expected), status.text());
+    }
 }
