@@ -48,6 +48,8 @@ enum class errc {
     program_unknown,      ///< the program cannot be found as it was given at start
     state_failed,         ///< the host's function that fills state threw
     spawner_gone,         ///< the helper of launch::spawner has ended or does not answer
+    seccomp_architecture, ///< a filter for another architecture than the allowlist's
+    seccomp_allows_all,   ///< a filter that allows what it does not name
 };
 
 /// Groups of errors that a caller would test for together.
@@ -106,6 +108,8 @@ enum class condition {
     case errc::program_unknown: return "the program cannot be found";
     case errc::state_failed: return "state for the new generation could not be filled";
     case errc::spawner_gone: return "the helper that starts new generations has gone; restart the service";
+    case errc::seccomp_architecture: return "the allowlist covers x86_64 and aarch64, and the filter is for another architecture, too; take that out of the filter, or do without one";
+    case errc::seccomp_allows_all: return "the filter allows what it does not name; make it with another default, such as SCMP_ACT_KILL_PROCESS";
     }
     return "unknown error";
 }

@@ -80,6 +80,8 @@ public:
     using seqpacket_listener = typename Io::seqpacket_listener; ///< gives connections that keep messages apart
     using datagram = typename Io::datagram;                     ///< says when there is something to read
 
+    using launch_policy = Launch;
+
     /// The first generation, or a later one: it then has got all from its parent when the constructor returns.
     ///
     /// Throws `error`: condition::bad_handoff when it was started by a parent and cannot take over, with the reason in

@@ -2,6 +2,7 @@
 // host.cpp with io::asio: several threads run the context, each connection is a coroutine on its own strand.
 #pragma once
 
+#include "host_sandbox.hpp"
 #include "host_service.hpp"
 
 #include <ecdysis/io/asio.hpp>
@@ -138,6 +139,8 @@ template <class Notify, class Transport, class Launch>
 void run(settings const& chosen, journal const& log, behaviour const& behave, bool is_child, Notify notify, Launch launch)
 {
     using upgrader = ecdysis::upgrader<ecdysis::io::asio, Notify, Transport, Launch>;
+    sandbox confined;
+    confined.enter<upgrader>(launch);
     asio::io_context context;
     upgrader up{context, observed(chosen, log, behave), std::move(notify), Transport{}, std::move(launch)};
     service<upgrader> with{up, chosen, log, behave};

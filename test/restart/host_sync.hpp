@@ -2,6 +2,7 @@
 // host.cpp with io::sync: a thread for each acceptor and each connection.
 #pragma once
 
+#include "host_sandbox.hpp"
 #include "host_service.hpp"
 
 #include <ecdysis/io/sync.hpp>
@@ -134,6 +135,8 @@ template <class Notify, class Transport, class Launch>
 void run(settings const& chosen, journal const& log, behaviour const& behave, bool is_child, Notify notify, Launch launch)
 {
     using upgrader = ecdysis::upgrader<ecdysis::io::sync, Notify, Transport, Launch>;
+    sandbox confined;
+    confined.enter<upgrader>(launch);
     upgrader up{observed(chosen, log, behave), std::move(notify), Transport{}, std::move(launch)};
     service<upgrader> with{up, chosen, log, behave};
     with.at("constructed");

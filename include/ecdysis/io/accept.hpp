@@ -6,12 +6,14 @@
 #include <ecdysis/error.hpp>
 #include <ecdysis/os/call.hpp>
 #include <ecdysis/os/fd.hpp>
+#include <ecdysis/seccomp/rule.hpp>
 
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/socket.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <chrono>
 #include <cstddef>
@@ -20,6 +22,19 @@
 #include <utility>
 
 namespace ecdysis::io {
+
+inline constexpr std::array accept_calls{
+    seccomp::calls("accept4", "connections", seccomp::is(3, SOCK_CLOEXEC)),
+    seccomp::calls("accept4", "connections", seccomp::is(3, SOCK_CLOEXEC | SOCK_NONBLOCK)),
+    seccomp::calls("poll", "whether anything is queued").only_on(seccomp::architecture::x86_64),
+    seccomp::calls("ppoll", "whether anything is queued").only_on(seccomp::architecture::aarch64),
+    seccomp::calls("getsockopt", "what is queued", seccomp::is(1, SOL_SOCKET), seccomp::is(2, SO_TYPE)),
+    seccomp::calls("getsockopt", "what is queued", seccomp::is(1, SOL_SOCKET), seccomp::is(2, SO_ACCEPTCONN)),
+    seccomp::calls("getsockopt", "what is queued", seccomp::is(1, SOL_SOCKET), seccomp::is(2, SO_DOMAIN)),
+    seccomp::calls("getsockopt", "how much may be queued", seccomp::is(1, SOL_SOCKET), seccomp::is(2, SO_RCVBUF)),
+    seccomp::calls("fcntl", "whether it waits", seccomp::is(1, F_GETFL)),
+    seccomp::calls("fcntl", "so that it does not wait", seccomp::is(1, F_SETFL)),
+};
 
 /// What one look at a socket gave.
 enum class attempt {

@@ -6,6 +6,7 @@
 #include <ecdysis/io/asio_outcome.hpp>
 #include <ecdysis/io/asio_registration.hpp>
 #include <ecdysis/io/concept.hpp>
+#include <ecdysis/seccomp/rule.hpp>
 
 #include <boost/asio/deferred.hpp>
 #include <boost/asio/execution_context.hpp>
@@ -14,6 +15,14 @@
 #include <boost/asio/local/stream_protocol.hpp>
 #include <boost/asio/post.hpp>
 
+#include <fcntl.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
+#include <sys/timerfd.h>
+#include <time.h>
+
+#include <array>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -49,6 +58,23 @@ public:
     using default_token = boost::asio::deferred_t;
 
     class poster;
+
+    static constexpr auto system_calls = seccomp::declare(
+        "io::asio", accept_calls, signal_calls,
+        std::array{
+            seccomp::calls("epoll_create1", "the reactor", seccomp::is(0, EPOLL_CLOEXEC)),
+            seccomp::calls("epoll_ctl", "the reactor"),
+            seccomp::calls("epoll_wait", "the reactor").only_on(seccomp::architecture::x86_64),
+            seccomp::calls("epoll_pwait", "the reactor").only_on(seccomp::architecture::aarch64),
+            seccomp::calls("timerfd_create", "the reactor's timers", seccomp::is(0, CLOCK_MONOTONIC), seccomp::is(1, TFD_CLOEXEC)),
+            seccomp::calls("timerfd_settime", "the reactor's timers"),
+            seccomp::calls("eventfd2", "wakes the reactor", seccomp::is(1, EFD_CLOEXEC | EFD_NONBLOCK)),
+            seccomp::calls("pipe2", "tells the reactor of signals", seccomp::is(1, 0)),
+            seccomp::calls("fcntl", "Asio's pipe for signals", seccomp::is(1, F_SETFL)),
+            seccomp::calls("ioctl", "so that it does not wait", seccomp::is(1, FIONBIO)),
+            seccomp::calls("read", "signals and wakings"),
+            seccomp::calls("write", "signals and wakings"),
+        });
 
     /// Runs on a strand of its own over `executor`, whose context must outlive the upgrader. Handlers that have no
     /// executor of their own complete on `executor`, and accepted sockets get it.

@@ -4,16 +4,26 @@
 
 #include <ecdysis/error.hpp>
 #include <ecdysis/os/call.hpp>
+#include <ecdysis/seccomp/rule.hpp>
 
 #include <pthread.h>
 #include <signal.h>
 #include <time.h>
 #include <unistd.h>
 
+#include <array>
 #include <cerrno>
 #include <span>
 
 namespace ecdysis::io {
+
+inline constexpr std::array signal_calls{
+    seccomp::calls("rt_sigaction", "handlers of the signals that are named in options"),
+    seccomp::calls("rt_sigprocmask", "which signals are let through"),
+    seccomp::calls("rt_sigtimedwait", "takes away a signal that came while it was blocked"),
+    seccomp::calls("kill", "gives a signal that came meanwhile to who had a handler before"),
+    seccomp::calls("getpid", "gives a signal that came meanwhile to who had a handler before"),
+};
 
 /// Lets `signals` through in this thread; a generation is started with some of them blocked.
 inline void unblock(std::span<int const> signals) noexcept

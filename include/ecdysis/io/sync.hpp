@@ -7,7 +7,11 @@
 #include <ecdysis/io/sync_listener.hpp>
 #include <ecdysis/io/sync_pump.hpp>
 #include <ecdysis/outcome.hpp>
+#include <ecdysis/seccomp/rule.hpp>
 
+#include <sys/eventfd.h>
+
+#include <array>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -38,6 +42,16 @@ public:
     using connection = sync_connection;
 
     class poster;
+
+    static constexpr auto system_calls = seccomp::declare(
+        "io::sync", accept_calls, signal_calls,
+        std::array{
+            seccomp::calls("ppoll", "waits"),
+            seccomp::calls("poll", "accept() waits").only_on(seccomp::architecture::x86_64),
+            seccomp::calls("eventfd2", "wakes who waits", seccomp::is(1, EFD_CLOEXEC | EFD_NONBLOCK)),
+            seccomp::calls("read", "events between threads"),
+            seccomp::calls("write", "events between threads"),
+        });
 
     /// Takes three descriptors. Throws `error` when there are none left.
     sync() : pump_{std::make_shared<sync_pump>()} {}

@@ -6,6 +6,8 @@
 #include <ecdysis/launch/concept.hpp>
 #include <ecdysis/launch/spawn.hpp>
 #include <ecdysis/os/process.hpp>
+#include <ecdysis/seccomp/core.hpp>
+#include <ecdysis/seccomp/rule.hpp>
 
 #include <utility>
 
@@ -17,6 +19,10 @@ namespace ecdysis::launch {
 class direct
 {
 public:
+    /// The filter is inherited: it must also allow what the new generation calls between exec and main.
+    static constexpr auto system_calls =
+        seccomp::join(seccomp::declare("launch::direct", spawn_calls, os::process_calls), seccomp::program_calls);
+
     /// Starts `what` and calls `done(ec, process)` before it returns. Errors: those of `spawn`.
     ///
     /// Exceptions: std::bad_alloc, with nothing started; and what `done` throws.

@@ -9,6 +9,7 @@
 #include <ecdysis/os/descriptor_limit.hpp>
 #include <ecdysis/os/fd.hpp>
 #include <ecdysis/os/process.hpp>
+#include <ecdysis/seccomp/rule.hpp>
 
 #include <boost/system/errc.hpp>
 
@@ -17,6 +18,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -37,6 +39,30 @@
 extern "C" int __clone(int (*f)(void*), void* stack, int flags, void* argument, ...) noexcept;
 
 namespace ecdysis::launch {
+
+/// What `spawn` and the new process call, up to exec.
+inline constexpr std::array spawn_calls{
+    seccomp::calls("clone", "a new generation; no plain fork, and no thread",
+                   seccomp::is(0, CLONE_VM | CLONE_VFORK | CLONE_PIDFD | SIGCHLD)),
+    seccomp::calls("clone", "a new generation that is systemd's own child",
+                   seccomp::is(0, CLONE_VM | CLONE_VFORK | CLONE_PIDFD | CLONE_PARENT | SIGCHLD)),
+    seccomp::calls("execve", "the program of the new generation"),
+    seccomp::calls("mmap", "a stack for the steps before exec", seccomp::lacks(2, PROT_EXEC)),
+    seccomp::calls("mprotect", "a stack for the steps before exec", seccomp::lacks(2, PROT_EXEC)),
+    seccomp::calls("munmap", "a stack for the steps before exec"),
+    seccomp::calls("rt_sigprocmask", "no handler runs before exec, and what is blocked then"),
+    seccomp::calls("rt_sigaction", "no handler is inherited"),
+    seccomp::calls("fchdir", "its working directory"),
+    seccomp::calls("fcntl", "which of 0 to 2 are open", seccomp::is(1, F_GETFD)),
+    seccomp::calls("fcntl", "what is in its place already", seccomp::is(1, F_SETFD)),
+    seccomp::calls("dup3", "its descriptors, each at its number", seccomp::is(2, 0)),
+    seccomp::calls("openat", "/dev/null for those of 0 to 2 that are closed", seccomp::has(2, O_ACCMODE | O_CREAT | O_TRUNC, O_RDWR)),
+    seccomp::calls("close", "/dev/null for those of 0 to 2 that are closed"),
+    seccomp::calls("close_range", "all others", seccomp::is(2, 0)),
+    seccomp::calls("exit_group", "the program could not be executed"),
+    seccomp::calls("prlimit64", "whether its descriptors are too many", seccomp::is(1, RLIMIT_NOFILE), seccomp::has(2, ~std::uint64_t{0}, 0)),
+    seccomp::calls("waitid", "one that could not execute the program", seccomp::is(0, P_PIDFD), seccomp::is(3, WEXITED)),
+};
 
 /// Whether the child may have our `number`, 0 to 2. Where those were closed, another file may have got the number.
 [[nodiscard]] inline bool is_standard_stream(int number) noexcept
@@ -177,7 +203,8 @@ public:
     undisturbed() noexcept
     {
         ::pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_);
-        auto const all = ~std::uint64_t{0};
+        // But for SIGSYS: where a filter forbids clone(2), seccomp::trap says so. Nobody else sends it.
+        auto const all = ~(std::uint64_t{1} << (SIGSYS - 1));
         ::syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, &mask_, sizeof mask_);
     }
     undisturbed(undisturbed const&) = delete;

@@ -13,6 +13,7 @@
 #include <ecdysis/os/fd.hpp>
 #include <ecdysis/os/message.hpp>
 #include <ecdysis/os/process.hpp>
+#include <ecdysis/seccomp/rule.hpp>
 #include <ecdysis/systemd/executed.hpp>
 
 #include <boost/system/errc.hpp>
@@ -20,10 +21,14 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <sched.h>
+#include <signal.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -56,6 +61,37 @@ namespace ecdysis::launch {
 class spawner
 {
 public:
+    static constexpr auto system_calls = seccomp::declare(
+        "launch::spawner", os::message_calls,
+        std::array{
+            seccomp::calls("waitid", "takes a child's status", seccomp::is(0, P_PIDFD), seccomp::is(3, WEXITED | WNOHANG)),
+            seccomp::calls("waitid", "one that could not execute the program", seccomp::is(0, P_PIDFD), seccomp::is(3, WEXITED)),
+            seccomp::calls("waitid", "a child for whose pidfd no number was free", seccomp::is(0, P_PID), seccomp::is(3, WEXITED)),
+            seccomp::calls("ioctl", "the status of a child that somebody else reaps", seccomp::is(1, _IOWR(0xFF, 11, char[64]))),
+            seccomp::calls("poll", "the helper's end").only_on(seccomp::architecture::x86_64),
+            seccomp::calls("ppoll", "the helper's end").only_on(seccomp::architecture::aarch64),
+            seccomp::calls("fcntl", "whether what is handed over is open", seccomp::is(1, F_GETFD)),
+            seccomp::calls("prlimit64", "the limit that the child gets", seccomp::is(1, RLIMIT_NOFILE), seccomp::has(2, ~std::uint64_t{0}, 0)),
+            seccomp::calls("clock_nanosleep", "while too many descriptors are in flight")
+                .untested_because("other processes of the same user must have 1,024 in flight at that moment"),
+        });
+    /// What `fork` and the helper call.
+    static constexpr auto system_calls_from_start = seccomp::declare(
+        "launch::spawner, before the filter", os::message_calls, spawn_calls,
+        std::array{
+            seccomp::calls("clone", "forks the helper: spawner::fork() comes before the filter", seccomp::is(0, CLONE_PIDFD | SIGCHLD)),
+            seccomp::calls("clone", "forks the helper as systemd's own child: spawner::fork() comes before the filter",
+                           seccomp::is(0, CLONE_PIDFD | CLONE_PARENT | SIGCHLD)),
+            seccomp::calls("socketpair", "between service and helper", seccomp::is(0, AF_UNIX), seccomp::is(1, SOCK_SEQPACKET | SOCK_CLOEXEC)),
+            seccomp::calls("fcntl", "not at 0 to 2", seccomp::is(1, F_DUPFD_CLOEXEC)),
+            seccomp::calls("setsockopt", "it is not waited for longer than 10 s", seccomp::is(1, SOL_SOCKET), seccomp::is(2, SO_RCVTIMEO)),
+            seccomp::calls("setsockopt", "it is not waited for longer than 10 s", seccomp::is(1, SOL_SOCKET), seccomp::is(2, SO_SNDTIMEO)),
+            seccomp::calls("prctl", "the helper's name", seccomp::is(0, PR_SET_NAME)),
+            seccomp::calls("dup2", "the child's 0 to 2").only_on(seccomp::architecture::x86_64),
+            seccomp::calls("prlimit64", "the helper holds as many descriptors as the service", seccomp::is(1, RLIMIT_NOFILE)),
+            seccomp::calls("pidfd_send_signal", "ends a child"),
+        });
+
     /// Forks the helper. `what` is fixed by now: the program as this process was called, its arguments and directory.
     ///
     /// Not while another thread runs: what that holds locked is never unlocked in the helper.
@@ -95,6 +131,9 @@ public:
     spawner& operator=(spawner&&) = delete;
     /// Ends the helper, and waits for that; it has nothing to finish.
     ~spawner() { let_helper_end(); }
+
+    /// Whether the helper has not been found to have gone.
+    [[nodiscard]] bool is_there() const noexcept { return static_cast<bool>(socket_); }
 
     /// The helper's parent process is that of all its children, whatever is wanted.
     [[nodiscard]] bool as_sibling(bool /*wanted*/) const noexcept { return siblings_; }

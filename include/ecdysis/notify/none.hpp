@@ -3,6 +3,7 @@
 #define ECDYSIS_NOTIFY_NONE_HPP
 
 #include <ecdysis/notify/concept.hpp>
+#include <ecdysis/seccomp/rule.hpp>
 #include <ecdysis/systemd/executed.hpp>
 
 #include <string>
@@ -16,6 +17,8 @@ namespace ecdysis::notify {
 /// may be made from several threads at once.
 struct none
 {
+    static constexpr auto system_calls = seccomp::declare("notify::none", std::array{seccomp::calls("getpid", "whether systemd started it")});
+
     /// Clears `ec`: there is nobody who could not be told.
     void check(error_code& ec) const noexcept { ec.clear(); }
 

@@ -5,6 +5,7 @@
 #include <ecdysis/notify/concept.hpp>
 #include <ecdysis/os/call.hpp>
 #include <ecdysis/os/message.hpp>
+#include <ecdysis/seccomp/rule.hpp>
 #include <ecdysis/systemd/unit_check.hpp>
 
 #include <fcntl.h>
@@ -38,6 +39,21 @@ namespace ecdysis::notify {
 class systemd
 {
 public:
+    static constexpr auto system_calls = seccomp::declare(
+        "notify::systemd", os::message_calls,
+        std::array{
+            seccomp::calls("socket", "to tell the manager", seccomp::is(0, AF_UNIX),
+                           seccomp::is(1, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK), seccomp::is(2, 0)),
+            seccomp::calls("pipe2", "the barrier", seccomp::is(1, O_CLOEXEC | O_NONBLOCK)),
+            seccomp::calls("getpid", "whether systemd started it"),
+            seccomp::calls("getppid", "whether systemd started it"),
+            seccomp::calls("openat", "the unit's files, to check its settings", seccomp::has(2, O_ACCMODE | O_CREAT | O_TRUNC, O_RDONLY)),
+            seccomp::calls("newfstatat", "the unit's files"),
+            seccomp::calls("fstat", "the unit's files").untested_because("glibc calls newfstatat from 2.33 to 2.38"),
+            seccomp::calls("read", "the unit's files"),
+            seccomp::calls("getdents64", "the unit's drop-ins"),
+        });
+
     /// Given to the upgrader: `upgrader up{options, notify::systemd{{.required = false}}}`.
     struct options
     {

@@ -5,6 +5,7 @@
 #include <ecdysis/error.hpp>
 #include <ecdysis/os/call.hpp>
 #include <ecdysis/os/fd.hpp>
+#include <ecdysis/seccomp/rule.hpp>
 
 #include <sys/socket.h>
 #include <sys/uio.h>
@@ -26,6 +27,11 @@ struct received_message
     std::size_t size = 0;
     bool cut = false; ///< not all of it has arrived: the buffer is too small, or this process may open no more (MSG_CTRUNC)
     bool end = false; ///< there is none: the other side has closed its end
+};
+
+inline constexpr std::array message_calls{
+    seccomp::calls("sendmsg", "messages and the descriptors beside them", seccomp::has(2, MSG_NOSIGNAL, MSG_NOSIGNAL)),
+    seccomp::calls("recvmsg", "messages and the descriptors beside them", seccomp::has(2, MSG_CMSG_CLOEXEC, MSG_CMSG_CLOEXEC)),
 };
 
 namespace messages {

@@ -4,12 +4,14 @@
 
 #include <ecdysis/os/call.hpp>
 #include <ecdysis/os/fd.hpp>
+#include <ecdysis/seccomp/rule.hpp>
 
 #include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
+#include <array>
 #include <cstdint>
 #include <string>
 
@@ -58,6 +60,13 @@ private:
         char const* name = ::sigdescr_np(number);
         return name != nullptr ? name : "unknown signal";
     }
+};
+
+/// What the three functions below call.
+inline constexpr std::array process_calls{
+    seccomp::calls("pidfd_send_signal", "ends a child"),
+    seccomp::calls("waitid", "takes a child's status", seccomp::is(0, P_PIDFD), seccomp::is(3, WEXITED | WNOHANG)),
+    seccomp::calls("ioctl", "the status of a child that somebody else reaps", seccomp::is(1, _IOWR(0xFF, 11, char[64]))),
 };
 
 /// A descriptor that becomes readable when `pid` ends (Linux 5.3, pidfd_open(2)); close-on-exec.

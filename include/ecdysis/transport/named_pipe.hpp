@@ -7,11 +7,14 @@
 #include <ecdysis/os/fd.hpp>
 #include <ecdysis/os/fifo.hpp>
 #include <ecdysis/os/identity.hpp>
+#include <ecdysis/seccomp/rule.hpp>
 #include <ecdysis/transport/concept.hpp>
 
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/close_range.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -32,6 +35,34 @@ public:
     static constexpr std::string_view name = "named_pipe";
 
     class end;
+
+    static constexpr auto system_calls = seccomp::declare(
+        "transport::named_pipe",
+        std::array{
+            seccomp::calls("getrandom", "the name of the fresh directory"),
+            seccomp::calls("mkdir", "the fresh directory").only_on(seccomp::architecture::x86_64),
+            seccomp::calls("mkdirat", "the fresh directory").only_on(seccomp::architecture::aarch64),
+            seccomp::calls("fchmod", "the fresh directory's mode, whatever the umask is", seccomp::is(1, S_IRWXU)),
+            seccomp::calls("rmdir", "the fresh directory").only_on(seccomp::architecture::x86_64),
+            seccomp::calls("unlinkat", "the fresh directory", seccomp::is(2, AT_REMOVEDIR)).only_on(seccomp::architecture::aarch64),
+            seccomp::calls("mknodat", "the FIFOs", seccomp::is(2, S_IFIFO | S_IRUSR | S_IWUSR)),
+            seccomp::calls("unlinkat", "the FIFOs' names", seccomp::is(2, 0)),
+            seccomp::calls("openat", "the FIFOs", seccomp::has(2, O_ACCMODE | O_CREAT | O_TRUNC, O_RDONLY)),
+            seccomp::calls("openat", "the FIFOs", seccomp::has(2, O_ACCMODE | O_CREAT | O_TRUNC, O_WRONLY)),
+            seccomp::calls("openat", "the FIFOs", seccomp::has(2, O_ACCMODE | O_CREAT | O_TRUNC, O_RDWR)),
+            seccomp::calls("newfstatat", "whether the FIFOs are ours alone"),
+            seccomp::calls("fstat", "whether the FIFOs are ours alone").untested_because("glibc calls newfstatat from 2.33 to 2.38"),
+            seccomp::calls("geteuid", "whether the FIFOs are ours alone"),
+            seccomp::calls("read", "frames"),
+            seccomp::calls("write", "frames"),
+            seccomp::calls("fcntl", "what is inherited", seccomp::is(1, F_GETFD)),
+            seccomp::calls("fcntl", "what is inherited", seccomp::is(1, F_SETFD))
+                .untested_because("close_range does it since Linux 5.11"),
+            seccomp::calls("fcntl", "what is inherited", seccomp::is(1, F_GETFL)),
+            seccomp::calls("fcntl", "the child's ends do not wait", seccomp::is(1, F_SETFL)),
+            seccomp::calls("close_range", "what is inherited is not for the child's own children",
+                           seccomp::is(2, CLOSE_RANGE_CLOEXEC)),
+        });
 
     /// The FIFOs are made, for a moment, in the first place that will have them: $TMPDIR as it is now (if this is not
     /// a set-user-id program), /tmp, /run, /dev/shm.

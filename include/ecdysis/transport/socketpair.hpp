@@ -7,6 +7,7 @@
 #include <ecdysis/os/fd.hpp>
 #include <ecdysis/os/identity.hpp>
 #include <ecdysis/os/message.hpp>
+#include <ecdysis/seccomp/rule.hpp>
 #include <ecdysis/transport/concept.hpp>
 
 #include <fcntl.h>
@@ -31,6 +32,16 @@ public:
     static constexpr std::string_view name = "socketpair";
 
     class end;
+
+    static constexpr auto system_calls = seccomp::declare(
+        "transport::socketpair", os::message_calls,
+        std::array{
+            seccomp::calls("socketpair", "the handoff", seccomp::is(0, AF_UNIX),
+                           seccomp::is(1, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK)),
+            seccomp::calls("newfstatat", "which socket it is"),
+            seccomp::calls("fstat", "which socket it is").untested_because("glibc calls newfstatat from 2.33 to 2.38"),
+            seccomp::calls("fcntl", "the child's end is not for its own children", seccomp::is(1, F_SETFD)),
+        });
 
     /// The text is "<number> <device>:<inode>".
     [[nodiscard]] offer<end> make(std::span<os::borrowed_fd const> descriptors, error_code& ec) const;

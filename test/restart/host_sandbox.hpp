@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: BSL-1.0
+// The filter of host.cpp: ECDYSIS_TEST_SANDBOX=kill, or =trap:FILE, which writes down what is missing, and ends it
+// all the same.
+#pragma once
+
+#include <ecdysis/launch/direct.hpp>
+#include <ecdysis/seccomp/filter.hpp>
+#include <ecdysis/seccomp/trap.hpp>
+
+#include <boost/system/errc.hpp>
+
+#include <fcntl.h>
+#include <seccomp.h>
+#include <unistd.h>
+
+#include <array>
+#include <cstdlib>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <type_traits>
+
+namespace host {
+
+/// What this host calls besides its upgrader.
+inline constexpr auto own_calls = ecdysis::seccomp::declare(
+    "the host",
+    std::array{
+        ecdysis::seccomp::calls("openat", "its log", ecdysis::seccomp::has(2, O_ACCMODE | O_CREAT, O_WRONLY | O_CREAT)),
+        ecdysis::seccomp::calls("openat", "files of behaviour", ecdysis::seccomp::has(2, O_ACCMODE | O_CREAT, O_RDONLY)),
+        ecdysis::seccomp::calls("write", "its log"),
+        ecdysis::seccomp::calls("recvfrom", "questions"),
+        ecdysis::seccomp::calls("recvmsg", "questions"),
+        ecdysis::seccomp::calls("sendto", "answers"),
+        ecdysis::seccomp::calls("sendmsg", "answers"),
+        ecdysis::seccomp::calls("shutdown", "the end of a connection"),
+        ecdysis::seccomp::calls("clock_nanosleep", "it is late"),
+        ecdysis::seccomp::calls("pause", "it never goes on"),
+        ecdysis::seccomp::calls("gettid", "it sends itself a signal"),
+        ecdysis::seccomp::calls("tgkill", "it sends itself a signal"),
+        ecdysis::seccomp::calls("read", "files of behaviour"),
+    });
+
+/// Puts up the sandbox that is asked for, and keeps what explains it.
+class sandbox
+{
+public:
+    template <class Upgrader>
+    void enter(typename Upgrader::launch_policy const& launch)
+    {
+        char const* const asked = std::getenv("ECDYSIS_TEST_SANDBOX");
+        if (asked == nullptr)
+            return;
+        // launch::direct: the filter is inherited, and a second one would be one more for each generation.
+        constexpr bool is_inherited = std::is_same_v<typename Upgrader::launch_policy, ecdysis::launch::direct>;
+        bool const traps = std::string_view{asked}.starts_with("trap:");
+        if (traps) {
+            words_ = ecdysis::os::owned_fd{::open(asked + 5, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666)};
+            trap_.emplace(ecdysis::seccomp::declarations<Upgrader>::from_start, words_.get());
+        }
+        if (is_inherited && std::getenv("ECDYSIS_HANDOFF") != nullptr)
+            return;
+        ::scmp_filter_ctx const filter = ::seccomp_init(traps ? SCMP_ACT_TRAP : SCMP_ACT_KILL_PROCESS);
+        ecdysis::seccomp::allow(filter, ecdysis::seccomp::threads);
+        ecdysis::seccomp::allow(filter, own_calls);
+        ecdysis::seccomp::allow<Upgrader>(filter, launch);
+        int const result = ::seccomp_load(filter);
+        ::seccomp_release(filter);
+        if (result != 0)
+            throw ecdysis::error{{-result, boost::system::system_category()}, "load the filter"};
+    }
+
+private:
+    ecdysis::os::owned_fd words_;
+    std::optional<ecdysis::seccomp::trap> trap_;
+};
+
+} // namespace host
