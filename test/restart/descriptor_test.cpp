@@ -435,6 +435,16 @@ RESTART_TEST_AS_ROOT(others_of_the_user_have_as_many_descriptors_in_flight)
     auto const before = one.settled();
     prober load{one.address(), SOCK_STREAM, 1, 1};
     std::optional<hog> other{std::in_place, some_user()};
+    if (is_spawner()) { // whose helper must get them first, which the service waits for in line, but not for long
+        auto const line = one.upgrade();
+        BOOST_TEST(line.starts_with("failed phase=launching reason=\""), line);
+        BOOST_TEST(line.ends_with(": Too many references: cannot splice\""), line);
+        other.reset();
+        BOOST_TEST(one.upgrade().starts_with("ok generation=1 "));
+        nothing_failed(load);
+        one.check_succeeded(before);
+        return one.stop();
+    }
     auto asker = one.at_control();
     one.wait_for("launched");
     BOOST_TEST(load.go_on(200));

@@ -10,7 +10,11 @@
 #include <boost/system/errc.hpp>
 
 #include <fcntl.h>
+#include <sched.h>
 #include <seccomp.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <array>
@@ -22,24 +26,38 @@
 
 namespace host {
 
-/// What this host calls besides its upgrader.
-inline constexpr auto own_calls = ecdysis::seccomp::declare(
-    "the host",
-    std::array{
-        ecdysis::seccomp::calls("openat", "its log", ecdysis::seccomp::has(2, O_ACCMODE | O_CREAT, O_WRONLY | O_CREAT)),
-        ecdysis::seccomp::calls("openat", "files of behaviour", ecdysis::seccomp::has(2, O_ACCMODE | O_CREAT, O_RDONLY)),
-        ecdysis::seccomp::calls("write", "its log"),
-        ecdysis::seccomp::calls("recvfrom", "questions"),
-        ecdysis::seccomp::calls("recvmsg", "questions"),
-        ecdysis::seccomp::calls("sendto", "answers"),
-        ecdysis::seccomp::calls("sendmsg", "answers"),
-        ecdysis::seccomp::calls("shutdown", "the end of a connection"),
-        ecdysis::seccomp::calls("clock_nanosleep", "it is late"),
-        ecdysis::seccomp::calls("pause", "it never goes on"),
-        ecdysis::seccomp::calls("gettid", "it sends itself a signal"),
-        ecdysis::seccomp::calls("tgkill", "it sends itself a signal"),
-        ecdysis::seccomp::calls("read", "files of behaviour"),
-    });
+/// What this host calls besides its upgrader, to serve and to misbehave.
+inline constexpr auto own_calls = [] {
+    using namespace ecdysis::seccomp;
+    return declare("the host",
+                   std::array{
+                       calls("openat", "its log", has(2, O_ACCMODE | O_CREAT, O_WRONLY | O_CREAT)),
+                       calls("openat", "behaviour; exhaust", has(2, O_ACCMODE | O_CREAT, O_RDONLY)),
+                       calls("openat", "what it offers", has(2, O_ACCMODE | O_CREAT, O_RDWR)),
+                       calls("write", "its log"),
+                       calls("read", "behaviour"),
+                       calls("recvfrom", "questions"),
+                       calls("recvmsg", "questions"),
+                       calls("sendto", "answers"),
+                       calls("sendmsg", "answers"),
+                       calls("shutdown", "the end of a connection"),
+                       calls("dup", "a connection for the next generation"),
+                       calls("clock_nanosleep", "sleep"),
+                       calls("pause", "hang"),
+                       calls("access", "until"),
+                       calls("gettid", "kill"),
+                       calls("tgkill", "kill"),
+                       calls("chdir", "chdir"),
+                       calls("setresgid", "user"),
+                       calls("setresuid", "user"),
+                       calls("wait4", "reap-all"),
+                       calls("prlimit64", "nofile", is(1, RLIMIT_NOFILE)),
+                       calls("close_range", "close-from", is(2, 0)),
+                       calls("pipe2", "fork-worker", is(1, O_CLOEXEC)),
+                       calls("clone", "fork-worker", is(0, CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID | SIGCHLD)),
+                       calls("prctl", "fork-worker", is(0, PR_SET_NAME)),
+                   });
+}();
 
 /// Puts up the sandbox that is asked for, and keeps what explains it.
 class sandbox

@@ -320,7 +320,7 @@ RESTART_TEST(a_symlink_that_is_repointed)
     one.stop();
 }
 
-RESTART_TEST(a_program_of_the_other_io)
+RESTART_TEST_OF_OTHER_PROGRAMS(a_program_of_the_other_io)
 {
     service one{built};
     prober load{one.address()};

@@ -107,7 +107,7 @@ RESTART_TEST(several_signals_for_each)
 
 // The child starts with its parent's upgrade signals blocked. One that has no use for them has them as any process has,
 // and none is left over from then.
-RESTART_TEST(upgrade_signals_that_the_child_does_not_name)
+RESTART_TEST_OF_OTHER_PROGRAMS(upgrade_signals_that_the_child_does_not_name)
 {
     service one{built, {.arguments = {"--upgrade-on", std::to_string(SIGWINCH)}}}; // which does nothing by default
     one.run_next_script("words=()\nfor word in \"$@\"; do [[ $word = " + std::to_string(SIGWINCH) +
@@ -941,7 +941,7 @@ RESTART_TEST(a_manager_that_cannot_be_told)
     one.stop();
 }
 
-RESTART_TEST(a_child_without_a_manager)
+RESTART_TEST_OF_OTHER_PROGRAMS(a_child_without_a_manager)
 {
     if (!built.has_manager())
         return;

@@ -211,7 +211,7 @@ RESTART_TEST(program_not_executable)
     recovers(one);
 }
 
-RESTART_TEST(script_that_forks)
+RESTART_TEST_OF_OTHER_PROGRAMS(script_that_forks)
 {
     service one{built};
     one.run_next_script("\"$HOST\" \"$@\" &\nwait");
@@ -222,7 +222,7 @@ RESTART_TEST(script_that_forks)
     recovers(one);
 }
 
-RESTART_TEST(script_that_executes)
+RESTART_TEST_OF_OTHER_PROGRAMS(script_that_executes)
 {
     service one{built, {.probed = answers_all}};
     auto const before = one.settled();
@@ -232,7 +232,7 @@ RESTART_TEST(script_that_executes)
     one.stop();
 }
 
-RESTART_TEST(no_program_of_ours)
+RESTART_TEST_OF_OTHER_PROGRAMS(no_program_of_ours)
 {
     service one{built, {.arguments = {"--ready-timeout", "300", "--kill-grace", "300"}}};
     one.run_next_script("exec sleep \"$@\" 2>/dev/null"); // which does not know our arguments

@@ -33,6 +33,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <cstddef>
 #include <cstdlib>
 #include <span>
@@ -72,8 +73,7 @@ public:
             seccomp::calls("ppoll", "the helper's end").only_on(seccomp::architecture::aarch64),
             seccomp::calls("fcntl", "whether what is handed over is open", seccomp::is(1, F_GETFD)),
             seccomp::calls("prlimit64", "the limit that the child gets", seccomp::is(1, RLIMIT_NOFILE), seccomp::has(2, ~std::uint64_t{0}, 0)),
-            seccomp::calls("clock_nanosleep", "while too many descriptors are in flight")
-                .untested_because("other processes of the same user must have 1,024 in flight at that moment"),
+            seccomp::calls("clock_nanosleep", "while too many descriptors are in flight"),
         });
     /// What `fork` and the helper call.
     static constexpr auto system_calls_from_start = seccomp::declare(
@@ -242,12 +242,13 @@ private:
         head += text;
         std::vector<os::owned_fd> came;
         auto said = converse(std::as_bytes(std::span{head}), {}, came, ec);
-        std::byte const more{};
         for (std::span<os::borrowed_fd const> left = fds; !ec && !left.empty();) {
             auto const some = left.first(std::min(left.size(), os::max_message_descriptors));
-            said = converse({&more, 1}, some, came, ec);
+            said = converse({&spawner_wire::some_descriptors, 1}, some, came, ec);
             left = left.subspan(some.size());
         }
+        if (ec.value() == ETOOMANYREFS && !came_back_to_requests())
+            ec = errc::spawner_gone;
         return started(said, came, ec);
     }
 
@@ -270,6 +271,15 @@ private:
         return {};
     }
 
+    /// The helper waits for descriptors that cannot be sent.
+    [[nodiscard]] bool came_back_to_requests()
+    {
+        error_code ec;
+        std::vector<os::owned_fd> none;
+        static_cast<void>(converse({&spawner_wire::no_descriptors, 1}, {}, none, ec));
+        return ec == boost::system::errc::operation_canceled;
+    }
+
     /// There was no number left for its pidfd (EMFILE): it must not be left behind.
     void end_without_pidfd(::pid_t pid)
     {
@@ -290,6 +300,10 @@ private:
             os::send_message(socket_, bytes, fds, 0, ec);
         }
         spawner_wire::answer said;
+        if (ec == resource_unavailable_try_again && !fds.empty()) {
+            ec.assign(ETOOMANYREFS, boost::system::system_category());
+            return said;
+        }
         if (!ec) {
             auto const got = os::receive_message(socket_, std::as_writable_bytes(std::span{&said, 1}), came, 0, ec);
             if (!ec && !got.end && got.cut)

@@ -131,6 +131,8 @@ private:
                 return false;
             if (!ec && (got.cut || got.size != 1))
                 ec = make_error_code(boost::system::errc::too_many_files_open);
+            if (!ec && byte != spawner_wire::some_descriptors)
+                ec = make_error_code(boost::system::errc::operation_canceled);
             if (ec)
                 return answer(ec);
         }

@@ -43,6 +43,10 @@ static_assert(std::is_trivially_copyable_v<request> && std::is_trivially_copyabl
 
 inline constexpr std::size_t max_text = 3072;
 
+/// What a message with descriptors says, and one that comes in its place when they cannot be sent.
+inline constexpr std::byte some_descriptors{0};
+inline constexpr std::byte no_descriptors{1};
+
 [[nodiscard]] inline answer answer_of(error_code ec) noexcept
 {
     return {.error = ec.value(), .ours = ec.category() == category()};

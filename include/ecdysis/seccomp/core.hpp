@@ -67,6 +67,9 @@ inline constexpr auto upgrader_calls = declare(
         calls("geteuid", "whose file it is"),
         calls("pidfd_open", "the parent's end is seen on it"),
         calls("prlimit64", "how many descriptors a child could have", is(1, RLIMIT_NOFILE), has(2, ~std::uint64_t{0}, 0)),
+        calls("statx", "Boost.Process looks for the program in PATH"),
+        calls("access", "Boost.Process looks for the program in PATH").only_on(architecture::x86_64),
+        calls("faccessat", "Boost.Process looks for the program in PATH").only_on(architecture::aarch64),
         calls("getcwd", "a relative path is made absolute"),
 
         calls("socket", "listens", is(0, AF_INET), is(1, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK), is(2, 0)),
@@ -144,6 +147,7 @@ inline constexpr auto program_calls = declare(
         calls("prlimit64", "how large its stack may be", is(1, RLIMIT_STACK), has(2, ~std::uint64_t{0}, 0)),
         calls("getrandom", "what makes addresses hard to guess"),
         calls("futex", "what is done once", has(1, FUTEX_CMD_MASK, FUTEX_WAKE)),
+        calls("writev", "the loader says why it cannot start the program"),
         calls("uname", "Boost.Filesystem asks which kernel it is"),
     });
 

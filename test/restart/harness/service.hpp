@@ -50,6 +50,19 @@ struct assembly
     }
 };
 
+/// Whether the hosts are those with launch::spawner.
+[[nodiscard]] inline bool is_spawner()
+{
+    char const* const launch = std::getenv("ECDYSIS_TEST_LAUNCH");
+    return launch != nullptr && launch == std::string_view{"spawner"};
+}
+
+/// Whether a child has its parent's filter: launch::direct in a sandbox.
+[[nodiscard]] inline bool inherits_filter()
+{
+    return std::getenv("ECDYSIS_TEST_SANDBOX") != nullptr && !is_spawner();
+}
+
 /// One line of the log that all generations of a service write.
 struct step
 {
@@ -320,7 +333,7 @@ public:
                 all = all && waited.contains(one.pid);
             }
             auto now = look();
-            if (now.descriptors == found.descriptors && std::ranges::count(now.descriptors, "anon_inode:[pidfd]") == std::ssize(helpers(pid()))) {
+            if (now.descriptors == found.descriptors && std::ranges::count(now.descriptors, "anon_inode:[pidfd]") == (is_spawner() ? 1 : 0)) {
                 ++same;
             } else {
                 same = 0;
