@@ -11,6 +11,7 @@
 #include <ecdysis/handoff/wire.hpp>
 #include <ecdysis/io/concept.hpp>
 #include <ecdysis/os/identity.hpp>
+#include <ecdysis/os/signal_set.hpp>
 #include <ecdysis/transport/concept.hpp>
 
 #include <poll.h>
@@ -77,14 +78,7 @@ public:
     /// The parent started us as a child of its own parent process.
     [[nodiscard]] bool is_sibling() const noexcept { return parent_ != our_parent_process_; }
     /// The signals that this process was started with blocked.
-    [[nodiscard]] std::vector<int> blocked() const
-    {
-        std::vector<int> result;
-        for (int signal = 1; signal <= 64; ++signal)
-            if ((blocked_ >> (signal - 1) & 1U) != 0)
-                result.push_back(signal);
-        return result;
-    }
+    [[nodiscard]] std::vector<int> blocked() const { return blocked_.signals(); }
     [[nodiscard]] handoff::inheritance& inheritance() noexcept { return inheritance_; }
 
     [[nodiscard]] bool may_accept() const noexcept { return machine_.may_accept(); }
@@ -314,7 +308,7 @@ private:
             return occurrence::garbage;
         }
         number_ = greeting.generation;
-        blocked_ = greeting.blocked;
+        blocked_ = os::signal_set{greeting.blocked};
         return occurrence::frame;
     }
 
@@ -387,7 +381,7 @@ private:
     os::process_id our_parent_process_ = os::process_id::none;
     os::owned_fd parent_fd_;
     unsigned number_ = 0;
-    std::uint64_t blocked_ = 0;
+    os::signal_set blocked_;
     bool partial_stop_ = false; ///< what the parent was told is one
     handoff::inheritance inheritance_;
 

@@ -14,6 +14,7 @@
 #include <ecdysis/launch/program.hpp>
 #include <ecdysis/notify/concept.hpp>
 #include <ecdysis/os/descriptor_limit.hpp>
+#include <ecdysis/os/signal_set.hpp>
 #include <ecdysis/transport/concept.hpp>
 
 #include <poll.h>
@@ -313,7 +314,9 @@ private:
         std::size_t taken = 0;
         error_code ec;
         if (!attempt_->said_hello) {
-            next = hello{.generation = generation_.number() + 1, .blocked = mask(generation_.options().upgrade_on)};
+            error_code none; // launch has refused those that do not exist
+            os::signal_set const blocked{generation_.options().upgrade_on, none};
+            next = hello{.generation = generation_.number() + 1, .blocked = blocked.bits()};
         } else if (attempt_->sent != bequest.records.size()) {
             auto packed = pack(std::span{bequest.records}.subspan(attempt_->sent), ec);
             next = std::move(packed.frame);
@@ -626,15 +629,6 @@ private:
                 fail_with("the service manager could not be told of the new main process within " + ms(time));
             feed(told ? occurrence::deadline : occurrence::unannounced);
         });
-    }
-
-    [[nodiscard]] static std::uint64_t mask(std::vector<int> const& signals) noexcept
-    {
-        std::uint64_t result = 0;
-        for (int const signal : signals)
-            if (signal >= 1 && signal <= 64)
-                result |= std::uint64_t{1} << (signal - 1);
-        return result;
     }
 
     Generation& generation_;

@@ -9,6 +9,7 @@
 #include <ecdysis/os/descriptor_limit.hpp>
 #include <ecdysis/os/fd.hpp>
 #include <ecdysis/os/process.hpp>
+#include <ecdysis/os/signal_set.hpp>
 #include <ecdysis/seccomp/rule.hpp>
 
 #include <boost/system/errc.hpp>
@@ -94,13 +95,9 @@ public:
         for (int number = 0; number != first_inherited; ++number)
             null_[static_cast<std::size_t>(number)] =
                 !is_standard_stream(number) || std::ranges::find(sources, number) != sources.end();
-        for (auto const& [signals, to] : {std::pair{what.blocked, &blocked_}, std::pair{what.ignored, &ignored_}})
-            for (auto const signal : signals) {
-                if (signal < 1 || signal > last_signal)
-                    ec = make_error_code(boost::system::errc::invalid_argument);
-                else
-                    *to |= bit(signal);
-            }
+        blocked_ = os::signal_set{what.blocked, ec};
+        if (!ec)
+            ignored_ = os::signal_set{what.ignored, ec};
     }
 
     /// The function of clone(2). Returns only where exec or what comes before it failed; `error()` says why then.
@@ -118,20 +115,16 @@ public:
     [[nodiscard]] int error() const noexcept { return error_; }
 
 private:
-    static constexpr int last_signal = 64;
-
     /// What the kernel takes for a signal's handling: SIG_DFL or SIG_IGN, and no flags. Larger than it is on any architecture.
     using disposition = std::array<std::uintptr_t, 8>;
-
-    [[nodiscard]] static constexpr std::uint64_t bit(int signal) noexcept { return std::uint64_t{1} << (signal - 1); }
 
     // By system call: glibc keeps two signals to itself (32 and 33), and would leave their handlers where they are.
     [[gnu::no_sanitize_address, gnu::no_sanitize_thread]]
     bool reset_signals() noexcept
     {
-        for (int signal = 1; signal <= last_signal; ++signal)
+        for (int signal = 1; signal <= os::signal_set::last; ++signal)
             if (signal != SIGKILL && signal != SIGSTOP &&
-                ::syscall(SYS_rt_sigaction, signal, ((ignored_ & bit(signal)) != 0 ? ignore_ : default_).data(), nullptr,
+                ::syscall(SYS_rt_sigaction, signal, (ignored_.has(signal) ? ignore_ : default_).data(), nullptr,
                           sizeof blocked_) != 0)
                 return false;
         return ::syscall(SYS_rt_sigprocmask, SIG_SETMASK, &blocked_, nullptr, sizeof blocked_) == 0;
@@ -188,8 +181,8 @@ private:
     std::vector<move> moves_;
     std::array<bool, first_inherited> null_{};
     int first_closed_;
-    std::uint64_t blocked_ = 0; // the kernel's set: bit 0 is signal 1
-    std::uint64_t ignored_ = 0;
+    os::signal_set blocked_;
+    os::signal_set ignored_;
     disposition default_{};
     disposition ignore_{reinterpret_cast<std::uintptr_t>(SIG_IGN)};
     int error_ = 0;
@@ -204,7 +197,7 @@ public:
     {
         ::pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_);
         // But for SIGSYS: where a filter forbids clone(2), seccomp::trap says so. Nobody else sends it.
-        auto const all = ~(std::uint64_t{1} << (SIGSYS - 1));
+        constexpr auto all = os::signal_set::all_but(SIGSYS);
         ::syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, &mask_, sizeof mask_);
     }
     undisturbed(undisturbed const&) = delete;
@@ -217,7 +210,7 @@ public:
 
 private:
     int cancel_ = 0;
-    std::uint64_t mask_ = 0;
+    os::signal_set mask_;
 };
 
 /// A stack for the steps, with a page below it that faults.

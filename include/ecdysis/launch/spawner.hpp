@@ -13,6 +13,7 @@
 #include <ecdysis/os/fd.hpp>
 #include <ecdysis/os/message.hpp>
 #include <ecdysis/os/process.hpp>
+#include <ecdysis/os/signal_set.hpp>
 #include <ecdysis/seccomp/rule.hpp>
 #include <ecdysis/systemd/executed.hpp>
 
@@ -212,13 +213,10 @@ private:
         if (!ec && (what.program != program_ || what.as_sibling != siblings_))
             ec = make_error_code(boost::system::errc::invalid_argument);
         spawner_wire::request asked;
-        for (auto const& [signals, to] : {std::pair{what.blocked, &asked.blocked}, std::pair{what.ignored, &asked.ignored}})
-            for (auto const signal : signals) {
-                if (signal < 1 || signal > 64)
-                    ec = make_error_code(boost::system::errc::invalid_argument);
-                else
-                    *to |= std::uint64_t{1} << (signal - 1);
-            }
+        if (!ec)
+            asked.blocked = os::signal_set{what.blocked, ec}.bits();
+        if (!ec)
+            asked.ignored = os::signal_set{what.ignored, ec}.bits();
         if (ec)
             return {};
         auto const text = variable_of(what.environment);

@@ -12,6 +12,7 @@
 #include <ecdysis/os/fd.hpp>
 #include <ecdysis/os/message.hpp>
 #include <ecdysis/os/process.hpp>
+#include <ecdysis/os/signal_set.hpp>
 
 #include <boost/system/errc.hpp>
 
@@ -138,13 +139,8 @@ private:
         }
         auto const streams = take_streams(what.streams, received);
         std::vector<os::borrowed_fd> inherited{received.begin() + static_cast<std::ptrdiff_t>(streams), received.end()};
-        std::vector<int> blocked, ignored;
-        for (int signal = 1; signal <= 64; ++signal) {
-            if ((what.blocked >> (signal - 1) & 1U) != 0)
-                blocked.push_back(signal);
-            if ((what.ignored >> (signal - 1) & 1U) != 0)
-                ignored.push_back(signal);
-        }
+        auto const blocked = os::signal_set{what.blocked}.signals();
+        auto const ignored = os::signal_set{what.ignored}.signals();
         bool gone = false;
         request asked{.program = program_.path(),
                       .arguments = program_.arguments(),
