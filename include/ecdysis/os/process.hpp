@@ -46,7 +46,8 @@ struct exit_status
         case kind::exited:
             return "exit status " + std::to_string(value);
         case kind::killed:
-            return "killed by signal " + std::to_string(value) + " (" + signal_name(value) + ")";
+            return "killed by signal " + std::to_string(value) + " (" + signal_name(value) +
+                   (value == SIGSYS ? ": a seccomp filter does not allow what it called)" : ")");
         case kind::unknown:
             break;
         }

@@ -45,6 +45,8 @@ BOOST_AUTO_TEST_CASE(an_exit_status_in_words)
 {
     BOOST_TEST((os::exit_status{kind::exited, 3}.text() == "exit status 3"));
     BOOST_TEST((os::exit_status{kind::killed, 9}.text() == "killed by signal 9 (Killed)"));
+    BOOST_TEST((os::exit_status{kind::killed, SIGSYS}.text() ==
+                "killed by signal 31 (Bad system call: a seccomp filter does not allow what it called)"));
     BOOST_TEST((os::exit_status{kind::killed, 40}.text() == "killed by signal 40 (unknown signal)"));
     BOOST_TEST(os::exit_status{}.text() == "ended, its status is not known");
 }
