@@ -81,6 +81,9 @@ inline bool allow(::scmp_filter_ctx filter, std::span<rule const> rules, rule co
     return true;
 }
 
+template <class Upgrader>
+concept NeedsNothingBefore = std::default_initializable<typename Upgrader::launch_policy>;
+
 } // namespace filters
 
 /// Adds `rules` to `filter`, which stays the host's: it adds what else it calls, before or after, and loads it.
@@ -111,15 +114,17 @@ inline void allow(::scmp_filter_ctx filter, std::span<rule const> rules)
 
 /// The allowlist of `Upgrader`, whose launch policy needs nothing before the filter.
 template <class Upgrader>
-    requires std::default_initializable<typename Upgrader::launch_policy>
 void allow(::scmp_filter_ctx filter, error_code& ec) noexcept
 {
+    static_assert(filters::NeedsNothingBefore<Upgrader>,
+                  "this launch policy must be there before the filter is: give its object too, as allow<upgrader>(filter, launch)");
     allow(filter, allowlist<Upgrader>, ec);
 }
 template <class Upgrader>
-    requires std::default_initializable<typename Upgrader::launch_policy>
 void allow(::scmp_filter_ctx filter)
 {
+    static_assert(filters::NeedsNothingBefore<Upgrader>,
+                  "this launch policy must be there before the filter is: give its object too, as allow<upgrader>(filter, launch)");
     allow(filter, allowlist<Upgrader>);
 }
 /// The same where the launch policy has something to do before the filter is loaded, which forbids it: by `launch` it is
