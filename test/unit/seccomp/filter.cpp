@@ -230,10 +230,10 @@ BOOST_AUTO_TEST_CASE(the_host_adds_its_own_before_or_after)
 {
     auto const all_of_fcntl = [](::scmp_filter_ctx filter) { return ::seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(fcntl), 0); };
     auto const set_owner_too = [](::scmp_filter_ctx filter) {
-        return ::seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(fcntl), 1, SCMP_A1_32(SCMP_CMP_EQ, F_SETOWN));
+        return ::seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(fcntl), 1, ::scmp_arg_cmp{1, SCMP_CMP_EQ, F_SETOWN, 0});
     };
     auto const same_condition = [](::scmp_filter_ctx filter) {
-        return ::seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(fcntl), 1, SCMP_A1(SCMP_CMP_MASKED_EQ, 0xffffffff, F_GETFD));
+        return ::seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(fcntl), 1, ::scmp_arg_cmp{1, SCMP_CMP_MASKED_EQ, 0xffff'ffff, F_GETFD});
     };
     auto const both = [] { return get_flags() == 0 && set_owner() == 0 ? 0 : 1; };
     for (auto const& hosts : {std::function<int(::scmp_filter_ctx)>{all_of_fcntl}, std::function<int(::scmp_filter_ctx)>{set_owner_too}}) {
