@@ -403,6 +403,23 @@ BOOST_AUTO_TEST_CASE(a_spawner_that_is_forked_too_late_says_what_to_do)
     BOOST_TEST(of_other_reasons.exited(), of_other_reasons);
     BOOST_TEST(of_other_reasons.said_that("fork the spawner"), of_other_reasons);
     BOOST_TEST(!of_other_reasons.said_that("filter"), of_other_reasons);
+    auto const not_known = apart::run([&](os::borrowed_fd to) { // nothing is blamed unseen: /proc cannot be read
+        apart::filter filter{SCMP_ACT_ALLOW};
+        ::seccomp_rule_add(filter.get(), SCMP_ACT_ERRNO(EPERM), SCMP_SYS(clone), 0);
+        ::seccomp_rule_add(filter.get(), SCMP_ACT_ERRNO(EPERM), SCMP_SYS(openat), 1,
+                           ::scmp_arg_cmp{2, SCMP_CMP_MASKED_EQ, 0xffff'ffff, O_RDONLY | O_CLOEXEC});
+        filter.load();
+        try {
+            static_cast<void>(launch::spawner::fork(launch::program{"/bin/true", {"true"}}));
+            return 1;
+        } catch (ecdysis::error const& e) {
+            apart::say(to, e.what());
+            return 0;
+        }
+    });
+    BOOST_TEST(not_known.exited(), not_known);
+    BOOST_TEST(not_known.said_that("fork the spawner"), not_known);
+    BOOST_TEST(!not_known.said_that("filter"), not_known);
 }
 
 BOOST_AUTO_TEST_CASE(a_trap_names_the_spawner_that_is_forked_too_late)
