@@ -5,6 +5,8 @@
 // it serves, so that the parent serves on. Before each upgrade the parent starts the same program with posix_spawn
 // and nothing else, and reads the one byte that is all it does. Both are measured in the parent, in one thread.
 
+#include "measure.hpp"
+
 #include <ecdysis/io/asio.hpp>
 #include <ecdysis/io/sync.hpp>
 #include <ecdysis/notify/none.hpp>
@@ -17,7 +19,6 @@
 
 #include <fcntl.h>
 #include <spawn.h>
-#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -29,15 +30,11 @@
 #include <cstdlib>
 #include <cstring>
 #include <optional>
-#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <vector>
 
 namespace {
-
-using clock_type = std::chrono::steady_clock;
-using microseconds = std::chrono::duration<double, std::micro>;
 
 constexpr int warm_up = 5; ///< rounds at the start of a phase that do not count
 
@@ -61,19 +58,6 @@ struct settings
     int rounds = 200;
     std::size_t mebibytes = 0;
 };
-
-[[nodiscard]] double median(std::vector<double> all)
-{
-    auto const middle = all.begin() + static_cast<std::ptrdiff_t>(all.size() / 2);
-    std::nth_element(all.begin(), middle, all.end());
-    return all.empty() ? 0 : *middle;
-}
-
-void must(bool done, char const* what)
-{
-    if (!done)
-        throw std::runtime_error{std::string{what} + ": " + std::strerror(errno)};
-}
 
 /// posix_spawn of this program, until the byte is there.
 [[nodiscard]] microseconds bare_start()
@@ -102,33 +86,6 @@ void must(bool done, char const* what)
     must(::waitpid(child, nullptr, 0) == child, "waitpid");
     return took;
 }
-
-/// Memory that is resident, in pages of 4 KiB, of which there are the most to copy.
-class resident
-{
-public:
-    explicit resident(std::size_t mebibytes) : size_{mebibytes << 20}
-    {
-        if (size_ == 0)
-            return;
-        at_ = ::mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-        must(at_ != MAP_FAILED, "mmap");
-        ::madvise(at_, size_, MADV_NOHUGEPAGE);
-        for (std::size_t page = 0; page < size_; page += 4096)
-            static_cast<char volatile*>(at_)[page] = 1;
-    }
-    resident(resident const&) = delete;
-    resident& operator=(resident const&) = delete;
-    ~resident()
-    {
-        if (at_ != nullptr)
-            ::munmap(at_, size_);
-    }
-
-private:
-    std::size_t size_;
-    void* at_ = nullptr;
-};
 
 void raise_descriptor_limit()
 {

@@ -39,6 +39,7 @@
 #include <cstdlib>
 #include <span>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -97,7 +98,8 @@ public:
     ///
     /// Not while another thread runs: what that holds locked is never unlocked in the helper.
     ///
-    /// Throws `error`: what `program` says of `what`; what socketpair(2) and clone(2) say.
+    /// Throws `error`: what `program` says of `what`; what socketpair(2) and clone(2) say, and where a filter forbids them
+    /// also that.
     [[nodiscard]] static spawner fork(program what = program{})
     {
         std::array<int, 2> pair{-1, -1};
@@ -109,7 +111,7 @@ public:
             if (!ec && end->get() <= STDERR_FILENO)
                 *end = os::owned_fd{os::call(ec, [&] { return ::fcntl(end->get(), F_DUPFD_CLOEXEC, STDERR_FILENO + 1); })};
         if (ec)
-            throw error{ec, "make the socket between this process and its spawner"};
+            throw error{ec, forbidden_or("make the socket between this process and its spawner", ec)};
         // The service waits for an answer in line, as it would for a spawn of its own, but not for ever.
         ::timeval const patience{10, 0};
         for (int const which : {SO_RCVTIMEO, SO_SNDTIMEO})
@@ -123,8 +125,10 @@ public:
         auto const pid = static_cast<::pid_t>(::syscall(SYS_clone, flags, nullptr, &pidfd, nullptr, nullptr));
         if (pid == 0)
             spawner_helper{std::move(theirs), std::move(what), std::move(environment)}.run();
-        if (pid == -1)
-            throw error{os::last_error(), "fork the spawner"};
+        if (pid == -1) {
+            ec = os::last_error();
+            throw error{ec, forbidden_or("fork the spawner", ec)};
+        }
         result.helper_ = os::owned_fd{pidfd};
         return result;
     }
@@ -188,6 +192,24 @@ private:
         os::call(ignored, [&] { return ::poll(&ended, 1, 1000); });
         (void)os::reap(helper_, ignored);
         helper_.reset();
+    }
+
+    /// `what`, and if a filter stands in its way, what to do about it. Filters answer with these where they do not kill.
+    [[nodiscard]] static std::string forbidden_or(std::string what, error_code why)
+    {
+        using namespace boost::system::errc;
+        if ((why == operation_not_permitted || why == permission_denied || why == function_not_supported) && has_filter())
+            what += ": a seccomp filter forbids it; call spawner::fork() before the filter is loaded";
+        return what;
+    }
+
+    [[nodiscard]] static bool has_filter() noexcept
+    {
+        error_code ec;
+        os::owned_fd const file{os::call(ec, [] { return ::open("/proc/self/status", O_RDONLY | O_CLOEXEC); })};
+        std::array<char, 4096> text;
+        auto const got = os::call(ec, [&] { return ::read(file.get(), text.data(), text.size()); });
+        return got > 0 && std::string_view{text.data(), static_cast<std::size_t>(got)}.find("\nSeccomp:\t2\n") != std::string_view::npos;
     }
 
     /// Whether this process's parent process is the service manager, which should have its children, too: of the first

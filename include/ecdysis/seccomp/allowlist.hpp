@@ -9,7 +9,9 @@
 #include <array>
 #include <concepts>
 #include <cstddef>
+#include <cstdint>
 #include <span>
+#include <string_view>
 
 namespace ecdysis::seccomp {
 
@@ -53,15 +55,30 @@ struct declarations<Upgrader<Policies...>>
 
 namespace unions {
 
+/// Differs where two names do, or nearly: all are compared with all, and how long a compiler calculates is limited (clang:
+/// 1,048,576 steps, -fconstexpr-steps).
+[[nodiscard]] constexpr std::uint64_t mark_of(std::string_view name) noexcept
+{
+    std::uint64_t result = name.size();
+    for (char const c : name)
+        result = result * 31 + static_cast<unsigned char>(c);
+    return result;
+}
+
 /// Which of `rules` no other one covers; of several that say the same, the first.
 template <std::size_t N>
 [[nodiscard]] constexpr std::array<bool, N> needed(std::array<rule, N> const& rules) noexcept
 {
     std::array<bool, N> result{};
+    std::array<std::uint64_t, N> all{};
+    std::ranges::transform(rules, all.begin(), [](rule const& one) { return mark_of(one.call); });
+    auto const* const marks = all.data();
     for (std::size_t i = 0; i != N; ++i) {
-        result[i] = true;
-        for (std::size_t j = 0; j != N && result[i]; ++j)
-            result[i] = i == j || !rules[j].covers(rules[i]) || (i < j && rules[i].covers(rules[j]));
+        bool alone = true;
+        for (std::size_t j = 0; j != N; ++j)
+            if (marks[i] == marks[j] && i != j && rules[j].covers(rules[i]) && !(i < j && rules[i].covers(rules[j])))
+                alone = false;
+        result[i] = alone;
     }
     return result;
 }

@@ -56,13 +56,18 @@ namespace filters {
         compared[i] = {one.where[i].argument, SCMP_CMP_MASKED_EQ, one.where[i].mask, one.where[i].value};
     auto const action = one.answer == 0 ? SCMP_ACT_ALLOW : SCMP_ACT_ERRNO(static_cast<std::uint16_t>(one.answer));
     int const result = ::seccomp_rule_add_array(filter, action, number, static_cast<unsigned>(one.conditions), compared.data());
-    return result == -EEXIST && one.answer == 0 ? 0 : result; // allowed by the host already
+    // What the host has said of the call already stays. And a default that is the same answer needs no rule.
+    return result == -EEXIST || (result == -EACCES && one.answer != 0) ? 0 : result;
 }
 
 /// What libseccomp says of `one`, in words of errno.
 inline bool allow(::scmp_filter_ctx filter, std::span<rule const> rules, rule const*& failed, error_code& ec) noexcept
 {
     failed = nullptr;
+    if (filter == nullptr) { // libseccomp looks into it
+        ec = make_error_code(boost::system::errc::invalid_argument);
+        return false;
+    }
     auto const here = this_architecture();
     if (!here || !has_only_ours(filter)) {
         ec = errc::seccomp_architecture;
@@ -81,6 +86,9 @@ inline bool allow(::scmp_filter_ctx filter, std::span<rule const> rules, rule co
     return true;
 }
 
+template <class Upgrader>
+concept NeedsNothingBefore = std::default_initializable<typename Upgrader::launch_policy>;
+
 } // namespace filters
 
 /// Adds `rules` to `filter`, which stays the host's: it adds what else it calls, before or after, and loads it.
@@ -92,8 +100,9 @@ inline bool allow(::scmp_filter_ctx filter, std::span<rule const> rules, rule co
 ///     ::seccomp_release(filter);
 ///
 /// Errors: `errc::seccomp_architecture` where this process, or something else that the filter is for, is neither x86_64
-/// nor aarch64; `errc::seccomp_allows_all` for a filter whose default is to allow; `operation_not_supported` for a call
-/// that this libseccomp does not know; what seccomp_rule_add(3) says. The rules before the one that failed stay.
+/// nor aarch64; `errc::seccomp_allows_all` for a filter whose default is to allow; `invalid_argument` for a null one;
+/// `operation_not_supported` for a call that this libseccomp does not know; what seccomp_rule_add(3) says. The rules before
+/// the one that failed stay.
 inline void allow(::scmp_filter_ctx filter, std::span<rule const> rules, error_code& ec) noexcept
 {
     rule const* failed = nullptr;
@@ -111,15 +120,17 @@ inline void allow(::scmp_filter_ctx filter, std::span<rule const> rules)
 
 /// The allowlist of `Upgrader`, whose launch policy needs nothing before the filter.
 template <class Upgrader>
-    requires std::default_initializable<typename Upgrader::launch_policy>
 void allow(::scmp_filter_ctx filter, error_code& ec) noexcept
 {
+    static_assert(filters::NeedsNothingBefore<Upgrader>,
+                  "this launch policy must be there before the filter is: give its object too, as allow<upgrader>(filter, launch)");
     allow(filter, allowlist<Upgrader>, ec);
 }
 template <class Upgrader>
-    requires std::default_initializable<typename Upgrader::launch_policy>
 void allow(::scmp_filter_ctx filter)
 {
+    static_assert(filters::NeedsNothingBefore<Upgrader>,
+                  "this launch policy must be there before the filter is: give its object too, as allow<upgrader>(filter, launch)");
     allow(filter, allowlist<Upgrader>);
 }
 /// The same where the launch policy has something to do before the filter is loaded, which forbids it: by `launch` it is

@@ -20,7 +20,6 @@
 #include <memory>
 #include <span>
 #include <string_view>
-#include <utility>
 #include <vector>
 
 namespace ecdysis::seccomp {
@@ -47,11 +46,12 @@ public:
     /// Throws `error` when there is one already (`device_or_resource_busy`), and what sigaction(2) says.
     explicit trap(std::span<rule const> declared, int to = STDERR_FILENO) : declared_{declared}, to_{to}
     {
+        if (current_ != nullptr)
+            throw error{make_error_code(boost::system::errc::device_or_resource_busy), "trap what a seccomp filter turns away"};
         // Not in the handler: libseccomp allocates.
         for (int number = 0; number != most_calls; ++number)
             names_.emplace_back(::seccomp_syscall_resolve_num_arch(SCMP_ARCH_NATIVE, number), &std::free);
-        if (std::exchange(current_, this) != nullptr)
-            throw error{make_error_code(boost::system::errc::device_or_resource_busy), "trap what a seccomp filter turns away"};
+        current_ = this;
         struct ::sigaction action{};
         action.sa_sigaction = &handle;
         action.sa_flags = SA_SIGINFO;
