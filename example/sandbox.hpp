@@ -2,10 +2,9 @@
 #ifndef EXAMPLE_SANDBOX_HPP
 #define EXAMPLE_SANDBOX_HPP
 
-// What the sandboxed HTTP examples give up before they serve.
+// What the sandboxed HTTP examples give up before they serve, and what the server itself calls.
 #include <ecdysis/error.hpp>
 #include <ecdysis/os/call.hpp>
-#include <ecdysis/seccomp/filter.hpp>
 #include <ecdysis/seccomp/rule.hpp>
 
 #include <boost/system/errc.hpp>
@@ -13,7 +12,6 @@
 #include <grp.h>
 #include <linux/capability.h>
 #include <pwd.h>
-#include <seccomp.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -22,9 +20,7 @@
 
 #include <array>
 #include <cerrno>
-#include <memory>
 #include <string>
-#include <type_traits>
 
 namespace example {
 
@@ -79,18 +75,6 @@ inline void drop_privileges(std::string const& name)
                                  "give up root: " + name + " is root, or can become it again"};
     }
     demand(::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0, "set no_new_privs");
-}
-
-/// From here on any other call than those of the server and its upgrader ends the process.
-template <class Upgrader>
-void load_filter(typename Upgrader::launch_policy const& launch)
-{
-    std::unique_ptr<std::remove_pointer_t<::scmp_filter_ctx>, decltype(&::seccomp_release)> const filter{
-        ::seccomp_init(SCMP_ACT_KILL_PROCESS), &::seccomp_release};
-    ecdysis::seccomp::allow(filter.get(), http_calls);
-    ecdysis::seccomp::allow<Upgrader>(filter.get(), launch);
-    if (int const result = ::seccomp_load(filter.get()); result != 0)
-        throw ecdysis::error{{-result, boost::system::system_category()}, "load the seccomp filter"};
 }
 
 } // namespace example

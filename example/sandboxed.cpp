@@ -12,11 +12,13 @@
 #include <ecdysis/io/asio.hpp>
 #include <ecdysis/launch/spawner.hpp>
 #include <ecdysis/notify/systemd.hpp>
+#include <ecdysis/seccomp/filter.hpp>
 #include <ecdysis/transport/socketpair.hpp>
 #include <ecdysis/upgrader.hpp>
 
 #include <boost/asio.hpp>
 
+#include <seccomp.h>
 #include <signal.h>
 
 #include <chrono>
@@ -30,6 +32,18 @@ using namespace std::chrono_literals;
 using upgrader = ecdysis::upgrader<ecdysis::io::asio, ecdysis::notify::systemd, ecdysis::transport::socketpair, ecdysis::launch::spawner>;
 
 namespace {
+
+/// From here on any other call than those of the server and its upgrader ends the process.
+void load_filter(ecdysis::launch::spawner const& launch)
+{
+    ::scmp_filter_ctx const filter = ::seccomp_init(SCMP_ACT_KILL_PROCESS);
+    ecdysis::seccomp::allow(filter, example::http_calls);
+    ecdysis::seccomp::allow<upgrader>(filter, launch);
+    int const result = ::seccomp_load(filter);
+    ::seccomp_release(filter);
+    if (result != 0)
+        throw ecdysis::error{{-result, boost::system::system_category()}, "load the seccomp filter"};
+}
 
 asio::awaitable<void> run(upgrader& up, upgrader::tcp_listener& from, asio::io_context& context)
 {
@@ -54,7 +68,7 @@ try {
 
     // Before the upgrader: what a parent hands over that was taken over by somebody is read in the sandbox.
     example::drop_privileges(user);
-    example::load_filter<upgrader>(launch);
+    load_filter(launch);
 
     asio::io_context context{1};
     upgrader up{context,

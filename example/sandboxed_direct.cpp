@@ -16,11 +16,13 @@
 #include <ecdysis/io/asio.hpp>
 #include <ecdysis/launch/direct.hpp>
 #include <ecdysis/notify/systemd.hpp>
+#include <ecdysis/seccomp/filter.hpp>
 #include <ecdysis/transport/socketpair.hpp>
 #include <ecdysis/upgrader.hpp>
 
 #include <boost/asio.hpp>
 
+#include <seccomp.h>
 #include <signal.h>
 
 #include <chrono>
@@ -33,6 +35,18 @@ using namespace std::chrono_literals;
 using upgrader = ecdysis::upgrader<ecdysis::io::asio, ecdysis::notify::systemd, ecdysis::transport::socketpair, ecdysis::launch::direct>;
 
 namespace {
+
+/// From here on any other call than those of the server and its upgrader ends the process.
+void load_filter()
+{
+    ::scmp_filter_ctx const filter = ::seccomp_init(SCMP_ACT_KILL_PROCESS);
+    ecdysis::seccomp::allow(filter, example::http_calls);
+    ecdysis::seccomp::allow<upgrader>(filter);
+    int const result = ::seccomp_load(filter);
+    ::seccomp_release(filter);
+    if (result != 0)
+        throw ecdysis::error{{-result, boost::system::system_category()}, "load the seccomp filter"};
+}
 
 asio::awaitable<void> run(upgrader& up, upgrader::tcp_listener& from, asio::io_context& context)
 {
@@ -57,7 +71,7 @@ try {
     // A later generation is in the sandbox already. Where the variable is set and names no handoff, the upgrader throws.
     if (std::getenv(ecdysis::handoff::variable::name.data()) == nullptr) {
         example::drop_privileges(user);
-        example::load_filter<upgrader>({});
+        load_filter();
     }
 
     asio::io_context context{1};

@@ -107,9 +107,9 @@ public:
         std::filesystem::copy_file(directory_of(false) + "/" + name_, path(name_));
         BOOST_REQUIRE(::geteuid() != 0 || ::chown(folder_.path().c_str(), nobody, nobody) == 0);
         now_ = launch(path(name_), std::move(arguments), folder_);
-        BOOST_REQUIRE_MESSAGE(wait_until([this] { return generations() == 1 || family::instance().ended(now_); }) &&
-                                  !family::instance().ended(now_),
-                              name_ << " did not start: " << log());
+        bool const started = wait_until([this] { return generations() == 1 || family::instance().ended(now_); }) &&
+                             !family::instance().ended(now_);
+        BOOST_REQUIRE_MESSAGE(started, name_ << " did not start: " << log());
         BOOST_TEST(read(path("pid")) == std::to_string(now_) + "\n");
     }
     service(service const&) = delete;
