@@ -55,6 +55,12 @@ auto const both = data::make({"sandboxed", "sandboxed_direct"});
     return std::to_string(std::stoi(status(::getpid(), "Seccomp_filters")) + 1);
 }
 
+/// Whether it has one, which is known by its name as soon as it runs.
+[[nodiscard]] bool has_one_helper(::pid_t pid)
+{
+    return wait_until([pid] { return restart::helpers(pid).size() == 1; });
+}
+
 void check_is_in_sandbox(::pid_t pid)
 {
     BOOST_TEST(status(pid, "Seccomp") == "2");
@@ -257,7 +263,8 @@ BOOST_DATA_TEST_CASE(answers_over_20_upgrades_in_one_sandbox, both, name)
             BOOST_TEST_REQUIRE(load.goes_on());
             it.upgrade(generation);
             check_is_in_sandbox(it.pid());
-            BOOST_TEST(restart::helpers(it.pid()).size() == (has_helper(name) ? 1U : 0U));
+            if (has_helper(name))
+                BOOST_TEST(has_one_helper(it.pid()));
             it.expect_parent_ended();
         }
         BOOST_TEST_REQUIRE(load.goes_on());
@@ -286,6 +293,8 @@ BOOST_DATA_TEST_CASE(a_program_that_fails_leaves_it_as_it_was, both, name)
     BOOST_TEST(it.pid() == pid);
     BOOST_TEST(ask(it) == answer_of(0, pid));
     check_is_in_sandbox(pid);
+    if (has_helper(name))
+        BOOST_TEST_REQUIRE(has_one_helper(pid)); // else it would be taken for a child that is left
     BOOST_TEST(restart::children(pid).empty());
     replace(it, name, directory_of(false) + "/" + name);
     it.upgrade(1);
@@ -298,9 +307,8 @@ BOOST_DATA_TEST_CASE(a_program_that_fails_leaves_it_as_it_was, both, name)
 BOOST_AUTO_TEST_CASE(without_its_helper_it_serves_on)
 {
     service it{"sandboxed", SOCK_STREAM};
-    auto const found = restart::helpers(it.pid());
-    BOOST_TEST_REQUIRE(found.size() == 1U);
-    BOOST_REQUIRE(::kill(found.front().pid, SIGKILL) == 0);
+    BOOST_TEST_REQUIRE(has_one_helper(it.pid()));
+    BOOST_REQUIRE(::kill(restart::helpers(it.pid()).front().pid, SIGKILL) == 0);
     auto const words = failure_of_upgrade(it);
     BOOST_TEST(words.find("the helper that starts new generations has gone; restart the service") != words.npos, words);
     BOOST_TEST(ask(it) == answer_of(0, it.pid()));
@@ -340,6 +348,8 @@ BOOST_DATA_TEST_CASE(gives_root_up, both, name)
         auto const low_ports = std::stoull(status(::getpid(), "CapPrm"), nullptr, 16) & CAP_TO_MASK(CAP_NET_BIND_SERVICE);
         for (auto const* const set : {"CapPrm", "CapEff"})
             BOOST_TEST(std::stoull(status(it.pid(), set), nullptr, 16) == (first || has_helper(name) ? low_ports : 0));
+        if (has_helper(name))
+            BOOST_TEST_REQUIRE(has_one_helper(it.pid()));
         for (auto const& helper : restart::helpers(it.pid())) {
             BOOST_TEST(status(helper.pid, "Uid") == "0 0 0 0");
             BOOST_TEST(status(helper.pid, "Seccomp_filters") == status(::getpid(), "Seccomp_filters"));
