@@ -14,6 +14,7 @@
 #include <signal.h>
 #include <spawn.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstdlib>
@@ -32,6 +33,9 @@ using restart::family;
 using restart::folder;
 using restart::wait_until;
 
+/// Whom the sandboxed examples become if the test is root.
+inline constexpr ::uid_t nobody = 65534;
+
 /// One of the two directories that this test is given.
 [[nodiscard]] inline std::string directory_of(bool sources)
 {
@@ -46,11 +50,11 @@ using restart::wait_until;
     return {std::istreambuf_iterator<char>{file}, {}};
 }
 
-/// Starts the example `name`; what it writes goes to the files `out` and `err`.
+/// Starts the example `name`, or the program at that path; what it writes goes to the files `out` and `err`.
 [[nodiscard]] inline ::pid_t launch(std::string const& name, std::vector<std::string> arguments, folder const& to)
 {
     static_cast<void>(family::instance());
-    auto program = directory_of(false) + "/" + name;
+    auto program = (std::filesystem::path{directory_of(false)} / name).string();
     std::vector<char*> words{program.data()};
     for (auto& one : arguments)
         words.push_back(one.data());
@@ -91,18 +95,21 @@ struct outcome
     return {status, read(place / "out"), read(place / "err")};
 }
 
-/// An example that serves on a port of its own. Nothing outlives it.
+/// An example that serves on a port of its own, or on that of a later --listen. Nothing outlives it.
 class service
 {
 public:
     service(std::string name, int type, std::vector<std::string> arguments = {}) : name_{std::move(name)}, type_{type}
     {
-        arguments.insert(arguments.end(),
+        arguments.insert(arguments.begin(),
                          {"--listen", "127.0.0.1:0", "--control", path("control"), "--pid-file", path("pid")});
-        now_ = launch(name_, std::move(arguments), folder_);
-        BOOST_REQUIRE_MESSAGE(wait_until([this] { return generations() == 1 || family::instance().ended(now_); }) &&
-                                  !family::instance().ended(now_),
-                              name_ << " did not start: " << log());
+        // A copy, which a test may replace, where the user whom some become can execute it.
+        std::filesystem::copy_file(directory_of(false) + "/" + name_, path(name_));
+        BOOST_REQUIRE(::geteuid() != 0 || ::chown(folder_.path().c_str(), nobody, nobody) == 0);
+        now_ = launch(path(name_), std::move(arguments), folder_);
+        bool const started = wait_until([this] { return generations() == 1 || family::instance().ended(now_); }) &&
+                             !family::instance().ended(now_);
+        BOOST_REQUIRE_MESSAGE(started, name_ << " did not start: " << log());
         BOOST_TEST(read(path("pid")) == std::to_string(now_) + "\n");
     }
     service(service const&) = delete;

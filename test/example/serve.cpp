@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 // Each example does what its first lines say, started, upgraded and stopped as a person would.
 #define BOOST_TEST_MODULE example
+#include "http.hpp"
 #include "program.hpp"
 
 #include <boost/test/data/monomorphic.hpp>
@@ -12,7 +13,6 @@
 #include <array>
 #include <ostream>
 #include <string>
-#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -46,8 +46,6 @@ std::string generation_and_pid(unsigned generation, ::pid_t pid, unsigned /*coun
     return "generation " + std::to_string(generation) + " pid " + std::to_string(pid);
 }
 
-constexpr char const* get = "GET / HTTP/1.1\r\nHost: example\r\n\r"; // and the '\n' that ends each line
-
 constexpr std::array all{
     kind{"echo_sync", SOCK_STREAM, "hello", echoed},
     kind{"echo_asio", SOCK_STREAM, "hello", echoed},
@@ -56,6 +54,8 @@ constexpr std::array all{
     kind{"channel", SOCK_STREAM, "hello", echoed_by},
     kind{"http_asio", SOCK_STREAM, get, generation_and_pid},
     kind{"http_systemd", SOCK_STREAM, get, generation_and_pid},
+    kind{"sandboxed", SOCK_STREAM, get, generation_and_pid},
+    kind{"sandboxed_direct", SOCK_STREAM, get, generation_and_pid},
 };
 
 std::ostream& operator<<(std::ostream& to, kind const& one)
@@ -63,31 +63,12 @@ std::ostream& operator<<(std::ostream& to, kind const& one)
     return to << one.name;
 }
 
-/// An HTTP response, its body without the '\n' at its end.
-struct response
-{
-    std::string head, body;
-
-    [[nodiscard]] bool says(std::string_view field) const { return head.find("\n" + std::string{field}) != head.npos; }
-};
-
-response receive_response(restart::connection& from)
-{
-    response result;
-    for (auto line = from.receive(); line && *line != "\r"; line = from.receive())
-        result.head += "\n" + line->substr(0, line->find('\r'));
-    BOOST_TEST(result.head.starts_with("\nHTTP/1.1 200 OK"), result.head);
-    result.body = from.receive().value_or("");
-    return result;
-}
-
 std::string ask(service const& whom, kind const& what)
 {
     auto one = whom.connect();
     if (what.request != get)
         return service::ask(one, what.request);
-    one.send(get);
-    return receive_response(one).body;
+    return ask_http(one).body;
 }
 
 /// Whether an answer is there to be received.
@@ -252,8 +233,7 @@ BOOST_AUTO_TEST_CASE(http_asio_asks_its_peers_to_close)
     auto busy = it.connect(), idle = it.connect();
     for (auto* const one : {&busy, &idle})
         for (int i = 0; i != 2; ++i) { // kept alive
-            one->send(get);
-            auto const answer = receive_response(*one);
+            auto const answer = ask_http(*one);
             BOOST_TEST(answer.body == first);
             BOOST_TEST(answer.says("X-Generation: 0 pid " + std::to_string(it.pid())), answer.head);
             BOOST_TEST(!answer.says("Connection: close"), answer.head);
