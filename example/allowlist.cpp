@@ -8,6 +8,7 @@
 #include <ecdysis/transport/socketpair.hpp>
 #include <ecdysis/upgrader.hpp>
 
+#include <fcntl.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -44,14 +45,17 @@ constexpr auto own_calls = seccomp::declare(
 // With threads: this host has none, but one that serves on several needs no other list.
 constexpr auto in_main = seccomp::join(seccomp::declarations<upgrader>::in_main, seccomp::threads, own_calls);
 constexpr auto from_start = seccomp::join(seccomp::declarations<upgrader>::from_start, seccomp::threads, own_calls);
+constexpr auto in_container = seccomp::join(from_start, seccomp::container_calls);
 
 constexpr std::string_view usage = R"(usage: allowlist [--text [--from-start] | --oci | --systemd] [--architecture x86_64|aarch64]
 
 Prints which system calls an HTTP server as http_systemd makes.
 
   --text                   for people: each call, who makes it, and why. This is the default
-  --from-start             with what the program calls before it can load a filter of its own, which it does in main
-  --oci                    for a container: `linux.seccomp` of an OCI config.json, or Docker's --security-opt seccomp=FILE
+  --from-start             with what is called before main could load a filter. With launch::direct this makes no difference,
+                           for each new generation has the filter from the start
+  --oci                    for a container: `linux.seccomp` of an OCI config.json, or Docker's --security-opt seccomp=FILE,
+                           which takes --security-opt no-new-privileges, too
   --systemd                for a unit: a drop-in, as /etc/systemd/system/NAME.service.d/calls.conf
   --architecture NAME      x86_64 or aarch64; this machine's by default
 
@@ -99,7 +103,7 @@ std::string list(std::span<char* const> arguments)
     if (!architecture)
         throw std::invalid_argument{"there is no list for this machine; use --architecture"};
     if (format == "--oci")
-        return seccomp::oci(from_start, *architecture);
+        return seccomp::oci(in_container, *architecture);
     if (format == "--systemd")
         return seccomp::system_call_filter(from_start, *architecture);
     return whole ? seccomp::text(from_start, *architecture) : seccomp::text(in_main, *architecture);

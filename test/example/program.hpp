@@ -46,11 +46,10 @@ using restart::wait_until;
     return {std::istreambuf_iterator<char>{file}, {}};
 }
 
-/// Starts the example `name`; what it writes goes to the files `out` and `err`.
-[[nodiscard]] inline ::pid_t launch(std::string const& name, std::vector<std::string> arguments, folder const& to)
+/// Starts a program; what it writes goes to the files `out` and `err`.
+[[nodiscard]] inline ::pid_t start(std::string program, std::vector<std::string> arguments, folder const& to)
 {
     static_cast<void>(family::instance());
-    auto program = directory_of(false) + "/" + name;
     std::vector<char*> words{program.data()};
     for (auto& one : arguments)
         words.push_back(one.data());
@@ -67,6 +66,11 @@ using restart::wait_until;
     ::posix_spawn_file_actions_destroy(&actions);
     BOOST_REQUIRE_MESSAGE(failure == 0, "cannot start " << program);
     return pid;
+}
+/// Starts the example `name`.
+[[nodiscard]] inline ::pid_t launch(std::string const& name, std::vector<std::string> arguments, folder const& to)
+{
+    return start(directory_of(false) + "/" + name, std::move(arguments), to);
 }
 
 /// Its exit status, when it has ended; -1 for a signal, or none in time.

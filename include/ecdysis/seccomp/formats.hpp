@@ -4,7 +4,10 @@
 
 #include <ecdysis/seccomp/rule.hpp>
 
+#include <fcntl.h>
+
 #include <algorithm>
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -128,11 +131,22 @@ inline void append(std::string& to, std::string_view what, std::string_view sepa
     return result;
 }
 
+/// What runc, which is Docker's runtime, calls between loading a filter and executing the program; crun calls nothing more.
+/// Seen with runc 1.1.
+inline constexpr auto container_calls = declare(
+    "runc", std::array{
+                calls("openat", "the FIFO at which a created container waits to be started", is(2, O_WRONLY | O_CLOEXEC)),
+                calls("write", "that it is started"),
+                calls("close", "what the program must not have"),
+                calls("execve", "the program"),
+            });
+
 /// For container runtimes: the object `linux.seccomp` of an OCI runtime's config.json, which is also what Docker and
 /// Podman take as `--security-opt seccomp=FILE`. What is not in the list ends the process.
 ///
-/// The filter is there before main, and before the runtime has executed the program: give it `allowlist_from_start`, of an
-/// assembly whose launch policy has execve(2) in it. For launch::spawner and launch::direct that is so.
+/// The filter is there before main, and before the runtime has executed the program: give it `allowlist_from_start`, and
+/// `container_calls` where the runtime is runc. The container must have `noNewPrivileges` (`--security-opt
+/// no-new-privileges`): without it a runtime loads the filter before it has given up its own privileges, which takes more.
 [[nodiscard]] inline std::string oci(std::span<rule const> rules, architecture on)
 {
     auto const all = formats::needed(rules, on);
