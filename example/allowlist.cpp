@@ -31,7 +31,7 @@ namespace {
 constexpr auto own_calls = seccomp::declare(
     "the host",
     std::array{
-        seccomp::calls("recvmsg", "requests"),
+        seccomp::calls("recvmsg", "requests", seccomp::is(2, 0)),
         seccomp::calls("sendmsg", "answers", seccomp::is(2, MSG_NOSIGNAL)),
         seccomp::calls("shutdown", "the last answer", seccomp::is(1, SHUT_WR)),
         seccomp::calls("ioctl", "whether more has come on a connection that is idle", seccomp::is(1, FIONREAD)),
