@@ -40,6 +40,7 @@
 
 namespace {
 
+using namespace bench;
 namespace os = ecdysis::os;
 namespace seccomp = ecdysis::seccomp;
 

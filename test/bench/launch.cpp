@@ -33,6 +33,7 @@
 
 namespace {
 
+using namespace bench;
 namespace launch = ecdysis::launch;
 namespace os = ecdysis::os;
 using ecdysis::error_code;

@@ -13,6 +13,8 @@
 #include <string>
 #include <vector>
 
+namespace bench {
+
 using clock_type = std::chrono::steady_clock;
 using microseconds = std::chrono::duration<double, std::micro>;
 using nanoseconds = std::chrono::duration<double, std::nano>;
@@ -56,3 +58,5 @@ private:
     std::size_t size_;
     void* at_ = nullptr;
 };
+
+} // namespace bench

@@ -36,6 +36,8 @@
 
 namespace {
 
+using namespace bench;
+
 constexpr int warm_up = 5; ///< rounds at the start of a phase that do not count
 
 constexpr char const* usage = R"(usage: upgrade IO TRANSPORT [LISTENERS [ROUNDS [MEBIBYTES]]]

@@ -83,7 +83,8 @@ public:
     explicit filter(std::uint32_t otherwise) : filter_{::seccomp_init(otherwise)}
     {
         // What the sanitizers call; not possible, nor needed, where all is allowed.
-        for (int const call : {SCMP_SYS(sigaltstack), SCMP_SYS(madvise), SCMP_SYS(gettid), SCMP_SYS(sched_getaffinity), SCMP_SYS(prctl), SCMP_SYS(pipe2)})
+        for (int const call : {SCMP_SYS(sigaltstack), SCMP_SYS(madvise), SCMP_SYS(gettid), SCMP_SYS(sched_getaffinity), SCMP_SYS(prctl),
+                               SCMP_SYS(pipe2), SCMP_SYS(gettimeofday), SCMP_SYS(nanosleep)})
             ::seccomp_rule_add(filter_, SCMP_ACT_ALLOW, call, 0);
     }
     filter(filter const&) = delete;
