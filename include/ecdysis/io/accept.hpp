@@ -24,8 +24,6 @@
 namespace ecdysis::io {
 
 inline constexpr std::array accept_calls{
-    seccomp::calls("accept4", "connections", seccomp::is(3, SOCK_CLOEXEC)),
-    seccomp::calls("accept4", "connections", seccomp::is(3, SOCK_CLOEXEC | SOCK_NONBLOCK)),
     seccomp::calls("poll", "whether anything is queued").only_on(seccomp::architecture::x86_64),
     seccomp::calls("ppoll", "whether anything is queued").only_on(seccomp::architecture::aarch64),
     seccomp::calls("getsockopt", "what is queued", seccomp::is(1, SOL_SOCKET), seccomp::is(2, SO_TYPE)),

@@ -62,6 +62,7 @@ public:
     static constexpr auto system_calls = seccomp::declare(
         "io::asio", accept_calls, signal_calls,
         std::array{
+            seccomp::calls("accept4", "connections", seccomp::is(3, SOCK_CLOEXEC | SOCK_NONBLOCK)),
             seccomp::calls("epoll_create1", "the reactor", seccomp::is(0, EPOLL_CLOEXEC)),
             seccomp::calls("epoll_ctl", "the reactor"),
             seccomp::calls("epoll_wait", "the reactor").only_on(seccomp::architecture::x86_64),

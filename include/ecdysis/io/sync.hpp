@@ -46,6 +46,7 @@ public:
     static constexpr auto system_calls = seccomp::declare(
         "io::sync", accept_calls, signal_calls,
         std::array{
+            seccomp::calls("accept4", "connections", seccomp::is(3, SOCK_CLOEXEC)),
             seccomp::calls("ppoll", "waits"),
             seccomp::calls("poll", "accept() waits").only_on(seccomp::architecture::x86_64),
             seccomp::calls("eventfd2", "wakes who waits", seccomp::is(1, EFD_CLOEXEC | EFD_NONBLOCK)),

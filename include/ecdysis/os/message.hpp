@@ -29,10 +29,14 @@ struct received_message
     bool end = false; ///< there is none: the other side has closed its end
 };
 
-inline constexpr std::array message_calls{
+inline constexpr std::array send_calls{
     seccomp::calls("sendmsg", "messages and the descriptors beside them", seccomp::has(2, MSG_NOSIGNAL, MSG_NOSIGNAL)),
-    seccomp::calls("recvmsg", "messages and the descriptors beside them", seccomp::has(2, MSG_CMSG_CLOEXEC, MSG_CMSG_CLOEXEC)),
 };
+inline constexpr auto message_calls = seccomp::join(
+    send_calls,
+    std::array{
+        seccomp::calls("recvmsg", "messages and the descriptors beside them", seccomp::has(2, MSG_CMSG_CLOEXEC, MSG_CMSG_CLOEXEC)),
+    });
 
 namespace messages {
 

@@ -61,7 +61,7 @@ inline constexpr auto upgrader_calls = declare(
         calls("newfstatat", "which file it is"),
         calls("fstat", "which file it is").untested_because("glibc calls newfstatat from 2.33 to 2.38"),
         calls("poll", "waits").only_on(architecture::x86_64),
-        calls("ppoll", "waits"),
+        calls("ppoll", "waits").only_on(architecture::aarch64),
         calls("getpid", "the pid file and the handoff"),
         calls("getppid", "the parent, and whether it is that still"),
         calls("geteuid", "whose file it is"),
@@ -98,12 +98,13 @@ inline constexpr auto upgrader_calls = declare(
             .untested_because("a socket unit needs a service manager; under it the hosts have no filter"),
         calls("fstatfs", "whether LISTEN_PIDFDID names this process")
             .untested_because("a socket unit needs a service manager; under it the hosts have no filter"),
+        calls("socket", "the number of an interface in an address", is(0, AF_UNIX), is(1, SOCK_DGRAM | SOCK_CLOEXEC), is(2, 0)),
         calls("ioctl", "the number of an interface in an address", is(1, SIOCGIFINDEX)),
         calls("chmod", "the mode of a Unix path").only_on(architecture::x86_64),
         calls("fchmodat", "the mode of a Unix path").only_on(architecture::aarch64),
         calls("fchmod", "the mode of a Unix socket before it is bound"),
         calls("unlink", "a Unix path, the pid file").only_on(architecture::x86_64),
-        calls("unlinkat", "a Unix path, the pid file", is(2, 0)),
+        calls("unlinkat", "a Unix path, the pid file", is(2, 0)).only_on(architecture::aarch64),
 
         calls("openat", "what is only read", has(2, O_ACCMODE | O_CREAT | O_TRUNC, O_RDONLY)),
         calls("openat", "a pid file that is not there yet", has(2, O_ACCMODE | O_CREAT | O_EXCL, O_RDWR | O_CREAT | O_EXCL)),
