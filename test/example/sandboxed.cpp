@@ -284,7 +284,7 @@ BOOST_DATA_TEST_CASE(a_program_that_fails_leaves_it_as_it_was, both, name)
 
     replace(it, name, script);
     BOOST_TEST(failure_of_upgrade(it) == (has_helper(name) ? "failed phase=handing-over reason=\"exit status 7\""
-                                                           : "failed phase=handing-over reason=\"killed by signal 31 (Bad system call)\""));
+                                                           : "failed phase=handing-over reason=\"killed by signal 31 (Bad system call: a seccomp filter does not allow what it called)\""));
     std::filesystem::remove(it.path(name));
     auto const missing = failure_of_upgrade(it);
     BOOST_TEST(missing.starts_with("failed phase="), missing);

@@ -65,7 +65,7 @@ private:
     folder own_;
 };
 
-std::string const killed_by_the_filter = "killed by signal 31 (Bad system call)";
+std::string const killed_by_the_filter = "killed by signal 31 (Bad system call: a seccomp filter does not allow what it called)";
 
 boost::test_tools::assertion_result spawns(boost::unit_test::test_unit_id)
 {
