@@ -90,6 +90,8 @@ template <class Upgrader>
 asio::awaitable<void> answer_datagrams(service<Upgrader>& with, ecdysis::io::asio_datagram& socket)
 {
     for (;;) {
+        while (with.leaves_queued())
+            co_await asio::steady_timer{co_await asio::this_coro::executor, std::chrono::milliseconds{1}}.async_wait(as_result);
         auto [ec] = co_await socket.async_wait(as_result);
         if (ec)
             co_return;

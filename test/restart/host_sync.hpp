@@ -118,6 +118,8 @@ void accept(service<Upgrader>& with, thread_group& threads, ecdysis::io::sync_li
 template <class Upgrader>
 void answer_datagrams(service<Upgrader>& with, ecdysis::io::sync_datagram& socket)
 {
+    while (with.leaves_queued())
+        std::this_thread::sleep_for(std::chrono::milliseconds{1});
     while (socket.wait()) {
         char buffer[512];
         ::sockaddr_storage peer;

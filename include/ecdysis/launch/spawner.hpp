@@ -69,7 +69,8 @@ public:
         std::array{
             seccomp::calls("waitid", "takes a child's status", seccomp::is(0, P_PIDFD), seccomp::is(3, WEXITED | WNOHANG)),
             seccomp::calls("waitid", "one that could not execute the program", seccomp::is(0, P_PIDFD), seccomp::is(3, WEXITED)),
-            seccomp::calls("waitid", "a child for whose pidfd no number was free", seccomp::is(0, P_PID), seccomp::is(3, WEXITED)),
+            seccomp::calls("waitid", "a child for whose pidfd no number was free", seccomp::is(0, P_PID), seccomp::is(3, WEXITED))
+                .untested_because("transport::named_pipe has just let go of some; with transport::socketpair it is tested"),
             seccomp::calls("ioctl", "the status of a child that somebody else reaps", seccomp::is(1, _IOWR(0xFF, 11, char[64]))),
             seccomp::calls("poll", "the helper's end").only_on(seccomp::architecture::x86_64),
             seccomp::calls("ppoll", "the helper's end").only_on(seccomp::architecture::aarch64),
