@@ -48,6 +48,7 @@ enum class errc {
     program_unknown,      ///< the program cannot be found as it was given at start
     state_failed,         ///< the host's function that fills state threw
     spawner_gone,         ///< the helper of launch::spawner has ended or does not answer
+    spawner_program,      ///< launch::spawner was forked for another program
     seccomp_architecture, ///< a filter for another architecture than the allowlist's
     seccomp_allows_all,   ///< a filter that allows what it does not name
 };
@@ -108,6 +109,7 @@ enum class condition {
     case errc::program_unknown: return "the program cannot be found";
     case errc::state_failed: return "state for the new generation could not be filled";
     case errc::spawner_gone: return "the helper that starts new generations has gone; restart the service";
+    case errc::spawner_program: return "the helper was forked for another program; give spawner::fork() and the options the same one, and change the directory after both";
     case errc::seccomp_architecture: return "the allowlist covers x86_64 and aarch64, and the filter is for another architecture, too; take that out of the filter, or do without one";
     case errc::seccomp_allows_all: return "the filter allows what it does not name; make it with another default, such as SCMP_ACT_KILL_PROCESS";
     }
@@ -151,7 +153,7 @@ public:
                       errc::wrong_parent, errc::descriptor_mismatch, errc::state_not_sealed);
         case condition::upgrade_failed:
             return is(errc::child_failed, errc::child_closed, errc::ready_timeout, errc::serving_timeout,
-                      errc::descriptor_limit, errc::program_unknown, errc::corrupt_handoff, errc::state_failed, errc::spawner_gone);
+                      errc::descriptor_limit, errc::program_unknown, errc::corrupt_handoff, errc::state_failed, errc::spawner_gone, errc::spawner_program);
         case condition::retryable:
             return is(errc::busy, errc::not_serving, errc::already_waiting);
         }

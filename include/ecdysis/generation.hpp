@@ -15,6 +15,7 @@
 #include <ecdysis/offer.hpp>
 #include <ecdysis/only_upgrader.hpp>
 #include <ecdysis/options.hpp>
+#include <ecdysis/os/readable.hpp>
 #include <ecdysis/outcome.hpp>
 #include <ecdysis/pid_file.hpp>
 #include <ecdysis/signal_triggers.hpp>
@@ -22,7 +23,6 @@
 #include <ecdysis/systemd/activation.hpp>
 #include <ecdysis/systemd/descriptor_store.hpp>
 
-#include <poll.h>
 
 #include <algorithm>
 #include <memory>
@@ -490,9 +490,8 @@ private:
                     // waits for the manager.
                     error_code ec;
                     auto const worked_off = policies.notify.barrier(ec);
-                    ::pollfd ready{worked_off.get(), POLLIN, 0};
                     if (!ec && worked_off)
-                        os::call(ec, [&] { return ::poll(&ready, 1, 1000); });
+                        static_cast<void>(os::is_readable_within(worked_off, std::chrono::seconds{1}));
                 },
                 [this](std::string what) { warn(std::move(what)); }};
     }

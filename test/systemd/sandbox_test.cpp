@@ -122,7 +122,8 @@ EXAMPLE_TEST(a_call_that_is_missing_fails_the_upgrade, reload_by::control)
     one.start();
     auto const pid = one.check_serves(0);
     BOOST_TEST(!one.systemctl("reload").ok());
-    BOOST_TEST(one.show("StatusText") == "upgrade failed: " + ecdysis::os::exit_status{ecdysis::os::exit_status::kind::killed, SIGSYS}.text());
+    ecdysis::os::exit_status const killed{ecdysis::os::exit_status::kind::killed, SIGSYS};
+    BOOST_TEST(one.show("StatusText") == "upgrade failed: " + killed.text());
     BOOST_TEST(get(one.address()).pid == pid);
     one.check_stops();
 }

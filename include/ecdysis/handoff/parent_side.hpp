@@ -14,10 +14,10 @@
 #include <ecdysis/launch/program.hpp>
 #include <ecdysis/notify/concept.hpp>
 #include <ecdysis/os/descriptor_limit.hpp>
+#include <ecdysis/os/readable.hpp>
 #include <ecdysis/os/signal_set.hpp>
 #include <ecdysis/transport/concept.hpp>
 
-#include <poll.h>
 #include <signal.h>
 
 #include <chrono>
@@ -60,8 +60,7 @@ public:
         error_code ignored;
         generation_.policies.launch.kill(attempt_->child, SIGKILL, ignored);
         // The one wait outside of the io policy: a process that was killed ends, unless the kernel holds it.
-        ::pollfd ended{attempt_->child.pidfd.get(), POLLIN, 0};
-        os::call(ignored, [&] { return ::poll(&ended, 1, 1000); });
+        static_cast<void>(os::is_readable_within(attempt_->child.pidfd, std::chrono::seconds{1}));
         (void)generation_.policies.launch.reap(attempt_->child, ignored);
         fail_with("the service ended during the upgrade");
         report_failed();

@@ -6,10 +6,10 @@
 #include <ecdysis/error.hpp>
 #include <ecdysis/os/call.hpp>
 #include <ecdysis/os/fd.hpp>
+#include <ecdysis/os/readable.hpp>
 #include <ecdysis/seccomp/rule.hpp>
 
 #include <fcntl.h>
-#include <poll.h>
 #include <sys/socket.h>
 
 #include <algorithm>
@@ -85,9 +85,7 @@ enum class attempt {
 /// Whether reading from (or accepting on) `socket` would not wait.
 [[nodiscard]] inline bool is_readable(os::borrowed_fd socket) noexcept
 {
-    error_code ignored;
-    ::pollfd entry{socket.get(), POLLIN, 0};
-    return os::call(ignored, [&] { return ::poll(&entry, 1, 0); }) == 1;
+    return os::is_readable_within(socket, std::chrono::milliseconds{0});
 }
 
 /// Whether `socket` is a listening one. Its queue is of no use to a generation that has ended, so it is closed then:

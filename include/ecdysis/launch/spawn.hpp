@@ -58,7 +58,7 @@ inline constexpr std::array spawn_calls{
     seccomp::calls("fcntl", "which of 0 to 2 are open", seccomp::is(1, F_GETFD)),
     seccomp::calls("fcntl", "what is in its place already", seccomp::is(1, F_SETFD)),
     seccomp::calls("dup3", "its descriptors, each at its number", seccomp::is(2, 0)),
-    seccomp::calls("openat", "/dev/null for those of 0 to 2 that are closed", seccomp::has(2, O_ACCMODE | O_CREAT | O_TRUNC, O_RDWR)),
+    seccomp::calls("openat", "/dev/null for those of 0 to 2 that are closed", seccomp::is(2, O_RDWR)),
     seccomp::calls("close", "/dev/null for those of 0 to 2 that are closed"),
     seccomp::calls("close_range", "all others", seccomp::is(2, 0)),
     seccomp::calls("exit_group", "the program could not be executed"),

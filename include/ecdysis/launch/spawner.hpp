@@ -13,6 +13,7 @@
 #include <ecdysis/os/fd.hpp>
 #include <ecdysis/os/message.hpp>
 #include <ecdysis/os/process.hpp>
+#include <ecdysis/os/readable.hpp>
 #include <ecdysis/os/signal_set.hpp>
 #include <ecdysis/seccomp/rule.hpp>
 #include <ecdysis/systemd/executed.hpp>
@@ -20,7 +21,6 @@
 #include <boost/system/errc.hpp>
 
 #include <fcntl.h>
-#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/ioctl.h>
@@ -28,13 +28,13 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
-#include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <chrono>
 #include <cstddef>
 #include <cstdlib>
 #include <span>
@@ -72,8 +72,8 @@ public:
             seccomp::calls("waitid", "a child for whose pidfd no number was free", seccomp::is(0, P_PID), seccomp::is(3, WEXITED))
                 .untested_because("transport::named_pipe has just let go of some; with transport::socketpair it is tested"),
             seccomp::calls("ioctl", "the status of a child that somebody else reaps", seccomp::is(1, _IOWR(0xFF, 11, char[64]))),
-            seccomp::calls("poll", "the helper's end").only_on(seccomp::architecture::x86_64),
-            seccomp::calls("ppoll", "the helper's end").only_on(seccomp::architecture::aarch64),
+            seccomp::calls("poll", "the helper's answer, and its end").only_on(seccomp::architecture::x86_64),
+            seccomp::calls("ppoll", "the helper's answer, and its end").only_on(seccomp::architecture::aarch64),
             seccomp::calls("fcntl", "whether what is handed over is open", seccomp::is(1, F_GETFD)),
             seccomp::calls("prlimit64", "the limit that the child gets", seccomp::is(1, RLIMIT_NOFILE), seccomp::has(2, ~std::uint64_t{0}, 0)),
             seccomp::calls("clock_nanosleep", "while too many descriptors are in flight"),
@@ -87,12 +87,12 @@ public:
                            seccomp::is(0, CLONE_PIDFD | CLONE_PARENT | SIGCHLD)),
             seccomp::calls("socketpair", "between service and helper", seccomp::is(0, AF_UNIX), seccomp::is(1, SOCK_SEQPACKET | SOCK_CLOEXEC)),
             seccomp::calls("fcntl", "not at 0 to 2", seccomp::is(1, F_DUPFD_CLOEXEC)),
-            seccomp::calls("setsockopt", "it is not waited for longer than 10 s", seccomp::is(1, SOL_SOCKET), seccomp::is(2, SO_RCVTIMEO)),
-            seccomp::calls("setsockopt", "it is not waited for longer than 10 s", seccomp::is(1, SOL_SOCKET), seccomp::is(2, SO_SNDTIMEO)),
             seccomp::calls("prctl", "the helper's name", seccomp::is(0, PR_SET_NAME)),
+            seccomp::calls("prctl", "nobody of its user gets at the helper's memory", seccomp::is(0, PR_SET_DUMPABLE), seccomp::is(1, 0)),
+            seccomp::calls("openat", "/dev/null for the helper's own 0 to 2", seccomp::is(2, O_RDWR | O_CLOEXEC)),
             seccomp::calls("dup2", "the child's 0 to 2").only_on(seccomp::architecture::x86_64),
             seccomp::calls("prlimit64", "the helper holds as many descriptors as the service", seccomp::is(1, RLIMIT_NOFILE)),
-            seccomp::calls("pidfd_send_signal", "ends a child"),
+            seccomp::calls("pidfd_send_signal", "ends a child", seccomp::is(3, 0)),
         });
 
     /// Forks the helper. `what` is fixed by now: the program as this process was called, its arguments and directory.
@@ -113,10 +113,6 @@ public:
                 *end = os::owned_fd{os::call(ec, [&] { return ::fcntl(end->get(), F_DUPFD_CLOEXEC, STDERR_FILENO + 1); })};
         if (ec)
             throw error{ec, forbidden_or("make the socket between this process and its spawner", ec)};
-        // The service waits for an answer in line, as it would for a spawn of its own, but not for ever.
-        ::timeval const patience{10, 0};
-        for (int const which : {SO_RCVTIMEO, SO_SNDTIMEO})
-            ::setsockopt(ours.get(), SOL_SOCKET, which, &patience, sizeof patience);
 
         spawner result{std::move(ours), what.path(), is_managers_child()};
         auto environment = program::child_environment(""); // while WATCHDOG_PID is ours
@@ -147,8 +143,8 @@ public:
     /// Has the helper start `what`, and calls `done(ec, process)` before it returns. Program, arguments, directory and
     /// environment are those of the time of the fork, but for the handoff's variable.
     ///
-    /// Errors: those of `spawn`; `errc::spawner_gone`; `invalid_argument` for another program than was fixed, or a
-    /// sibling where `as_sibling` says otherwise; ENOMEM and EMFILE also of the helper.
+    /// Errors: those of `spawn`; `errc::spawner_gone`; `errc::spawner_program` for another program than was fixed;
+    /// `invalid_argument` for a sibling where `as_sibling` says otherwise; ETOOMANYREFS; ENOMEM and EMFILE also of the helper.
     ///
     /// Exceptions: std::bad_alloc, and what `done` throws.
     template <class Done>
@@ -161,13 +157,13 @@ public:
 
     /// Has the helper send `signal`, which may do so where this process may not any more. One that has ended already is no
     /// error, and one that the helper did not start last is an error, ESRCH.
-    void kill(process const& /*child*/, int signal, error_code& ec) noexcept
+    void kill(process const& child, int signal, error_code& ec) noexcept
     {
-        spawner_wire::request const what{.what = spawner_wire::verb::kill, .signal = signal};
-        std::vector<os::owned_fd> none;
+        spawner_wire::request const what{.what = spawner_wire::verb::kill, .signal = signal, .pid = os::number(child.pid)};
         try {
+            auto none = room_for_answers();
             static_cast<void>(converse(std::as_bytes(std::span{&what, 1}), {}, none, ec));
-        } catch (std::bad_alloc const&) {
+        } catch (std::bad_alloc const&) { // nothing was said
             ec = make_error_code(boost::system::errc::not_enough_memory);
         }
     }
@@ -189,8 +185,7 @@ private:
         if (!helper_)
             return;
         error_code ignored; // a worker that the host forked may have the socket too: then it goes on, as long as that
-        ::pollfd ended{helper_.get(), POLLIN, 0};
-        os::call(ignored, [&] { return ::poll(&ended, 1, 1000); });
+        static_cast<void>(os::is_readable_within(helper_, std::chrono::seconds{1}));
         (void)os::reap(helper_, ignored);
         helper_.reset();
     }
@@ -233,7 +228,9 @@ private:
         for (auto const one : what.inherited)
             if (!ec)
                 os::call(ec, [&] { return ::fcntl(one.get(), F_GETFD); });
-        if (!ec && (what.program != program_ || what.as_sibling != siblings_))
+        if (!ec && what.program != program_)
+            ec = errc::spawner_program;
+        if (!ec && what.as_sibling != siblings_)
             ec = make_error_code(boost::system::errc::invalid_argument);
         spawner_wire::request asked;
         if (!ec)
@@ -261,15 +258,13 @@ private:
 
         std::string head{reinterpret_cast<char const*>(&asked), sizeof asked};
         head += text;
-        std::vector<os::owned_fd> came;
+        auto came = room_for_answers(); // from here on nothing throws
         auto said = converse(std::as_bytes(std::span{head}), {}, came, ec);
         for (std::span<os::borrowed_fd const> left = fds; !ec && !left.empty();) {
             auto const some = left.first(std::min(left.size(), os::max_message_descriptors));
             said = converse({&spawner_wire::some_descriptors, 1}, some, came, ec);
             left = left.subspan(some.size());
         }
-        if (ec.value() == ETOOMANYREFS && !came_back_to_requests())
-            ec = errc::spawner_gone;
         return started(said, came, ec);
     }
 
@@ -278,7 +273,7 @@ private:
     {
         if (came.empty()) {
             if (said.pid > 0)
-                end_without_pidfd(said.pid);
+                end_without_pidfd(os::process_id{said.pid});
             if (!ec)
                 ec = errc::spawner_gone;
             return {};
@@ -292,57 +287,56 @@ private:
         return {};
     }
 
-    /// The helper waits for descriptors that cannot be sent.
-    [[nodiscard]] bool came_back_to_requests()
-    {
-        error_code ec;
-        std::vector<os::owned_fd> none;
-        static_cast<void>(converse({&spawner_wire::no_descriptors, 1}, {}, none, ec));
-        return ec == boost::system::errc::operation_canceled;
-    }
-
     /// There was no number left for its pidfd (EMFILE): it must not be left behind.
-    void end_without_pidfd(::pid_t pid)
+    void end_without_pidfd(os::process_id pid)
     {
         error_code ec;
-        kill({}, SIGKILL, ec);
+        kill({.pid = pid, .pidfd = {}}, SIGKILL, ec);
         if (!ec && !siblings_)
-            os::call(ec, [&] { return ::waitid(P_PID, static_cast<::id_t>(pid), nullptr, WEXITED); });
+            os::call(ec, [&] { return ::waitid(P_PID, static_cast<::id_t>(os::number(pid)), nullptr, WEXITED); });
     }
 
-    /// One message and its answer. What comes beside that is appended to `came`.
+    /// An exception between a message and its answer would leave both sides out of step.
+    [[nodiscard]] static std::vector<os::owned_fd> room_for_answers()
+    {
+        std::vector<os::owned_fd> result;
+        result.reserve(1 + os::max_message_descriptors); // one comes, and receive_message wants so much room
+        return result;
+    }
+
+    /// One message and its answer. What comes beside that is appended to `came`, which must be of room_for_answers().
     spawner_wire::answer converse(std::span<std::byte const> bytes, std::span<os::borrowed_fd const> fds,
                                   std::vector<os::owned_fd>& came, error_code& ec)
     {
         using namespace boost::system::errc;
-        os::send_message(socket_, bytes, fds, 0, ec);
+        spawner_wire::answer said;
+        os::send_message(socket_, bytes, fds, MSG_DONTWAIT, ec);
         for (int tries = 0; ec == resource_unavailable_try_again && !fds.empty() && tries != 1000; ++tries) {
             ::usleep(1000); // too many in flight, of this user: no descriptor tells when there are fewer
-            os::send_message(socket_, bytes, fds, 0, ec);
+            os::send_message(socket_, bytes, fds, MSG_DONTWAIT, ec);
         }
-        spawner_wire::answer said;
-        if (ec == resource_unavailable_try_again && !fds.empty()) {
-            ec.assign(ETOOMANYREFS, boost::system::system_category());
+        if (ec && !fds.empty() && ec != broken_pipe && ec != connection_reset) {
+            auto const why = ec == resource_unavailable_try_again ? error_code{ETOOMANYREFS, boost::system::system_category()} : ec;
+            // The helper waits for them: it must not take the next request for that.
+            said = converse({&spawner_wire::no_descriptors, 1}, {}, came, ec);
+            if (ec == operation_canceled)
+                ec = why;
             return said;
         }
-        if (!ec) {
-            auto const got = os::receive_message(socket_, std::as_writable_bytes(std::span{&said, 1}), came, 0, ec);
-            if (!ec && !got.end && got.cut)
-                ec = make_error_code(too_many_files_open); // here
-            else if (!ec && (got.end || got.size != sizeof said))
-                ec = errc::spawner_gone;
-            else if (!ec && said.error != 0)
-                ec = spawner_wire::error_of(said);
-            else if (!ec)
-                return said;
-            if (said.error != 0)
-                return said;
-        }
-        // It has ended, or it hangs: what it says later would be taken for the answer to something else.
-        if (ec == broken_pipe || ec == connection_reset || ec == resource_unavailable_try_again || ec == bad_file_descriptor)
+        // In line, as it would wait for a spawn of its own, but not for ever.
+        os::received_message got;
+        if (!ec && os::is_readable_within(socket_, std::chrono::seconds{10}))
+            got = os::receive_message(socket_, std::as_writable_bytes(std::span{&said, 1}), came, MSG_DONTWAIT, ec);
+        if (!ec && got.cut)
+            ec = make_error_code(too_many_files_open); // here
+        else if (!ec && !got.end && got.size == sizeof said)
+            ec = said.error != 0 ? spawner_wire::error_of(said) : error_code{};
+        else {
+            // It has ended, or it hangs: what it says later would be taken for the answer to something else.
+            said = {};
             ec = errc::spawner_gone;
-        if (ec == errc::spawner_gone)
             let_helper_end();
+        }
         return said;
     }
 

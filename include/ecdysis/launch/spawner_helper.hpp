@@ -62,9 +62,11 @@ private:
     {
         // By system call: glibc's function leaves out two signals. A stop of the whole control group reaches this process
         // too, which the service may still need.
-        auto const all = ~std::uint64_t{0};
+        os::signal_set const all{~std::uint64_t{0}};
         ::syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, nullptr, sizeof all);
         ::prctl(PR_SET_NAME, "ecdysis-spawner");
+        // The service, taken over, may write to files: not to /proc/PID/mem of this process, which has no filter (proc(5)).
+        ::prctl(PR_SET_DUMPABLE, 0);
         for (int number = 0; number != 3; ++number)
             open_null(number);
         std::array kept{socket_.get(), program_.directory().get()};
@@ -108,7 +110,7 @@ private:
         case spawner_wire::verb::spawn:
             return spawn(request, text);
         case spawner_wire::verb::kill:
-            if (last_.pidfd)
+            if (last_.pidfd && request.pid == os::number(last_.pid))
                 os::send_signal(last_.pidfd, request.signal, ec);
             else
                 ec = make_error_code(boost::system::errc::no_such_process);
@@ -159,6 +161,10 @@ private:
             open_null(number);
         received.clear();
         auto const is_there = answer(ec, &last_);
+        if (!is_there && last_.pidfd) { // nobody knows of it
+            error_code ignored;
+            os::send_signal(last_.pidfd, SIGKILL, ignored);
+        }
         if (ec)
             last_ = {};
         return is_there;

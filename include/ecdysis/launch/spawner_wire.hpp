@@ -17,13 +17,14 @@ namespace ecdysis::launch::spawner_wire {
 
 enum class verb : std::uint32_t {
     spawn, ///< the text of the handoff's variable follows in the same message, the descriptors in others
-    kill,  ///< the process that was started last
+    kill,  ///< the process that was started last, if it is `pid`
 };
 
 struct request
 {
     verb what = verb::spawn;
     std::int32_t signal = 0;          ///< for kill
+    ::pid_t pid = -1;                 ///< for kill
     std::uint32_t descriptors = 0;    ///< how many, at most `max_message_descriptors` in each message, each answered
     std::uint32_t streams = 0;        ///< bit n: the next of them is to be number n, 0 to 2; the rest are inherited
     std::uint64_t blocked = 0;        ///< bit 0 is signal 1

@@ -65,7 +65,7 @@ private:
 
 /// What the three functions below call.
 inline constexpr std::array process_calls{
-    seccomp::calls("pidfd_send_signal", "ends a child"),
+    seccomp::calls("pidfd_send_signal", "ends a child", seccomp::is(3, 0)),
     seccomp::calls("waitid", "takes a child's status", seccomp::is(0, P_PIDFD), seccomp::is(3, WEXITED | WNOHANG)),
     seccomp::calls("ioctl", "the status of a child that somebody else reaps", seccomp::is(1, _IOWR(0xFF, 11, char[64]))),
 };

@@ -10,9 +10,11 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sched.h>
+#include <signal.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include <array>
 #include <cerrno>
@@ -31,11 +33,18 @@ inline constexpr auto runtime_calls = declare(
         calls("munmap", "memory"),
         calls("mremap", "memory of large blocks").untested_because("a vector of descriptors would need 128 KiB to grow so"),
         calls("madvise", "memory is given back", is(2, MADV_DONTNEED)),
+        calls("madvise", "guards of stacks", is(2, 102)) // MADV_GUARD_INSTALL, Linux 6.13
+            .untested_because("only glibc 2.42 and later"),
         calls("futex", "locks", has(1, FUTEX_CMD_MASK, FUTEX_WAIT)),
         calls("futex", "locks", has(1, FUTEX_CMD_MASK, FUTEX_WAKE)),
         calls("futex", "locks, with a time or of conditions", has(1, FUTEX_CMD_MASK, FUTEX_WAIT_BITSET)),
         calls("sched_yield", "another thread is at the same std::stop_token, or in a signal's handler")
             .untested_because("only at a moment that no test can bring about"),
+        calls("sched_getaffinity", "malloc counts processors")
+            .untested_because("only where /sys and /proc are not to be seen, as after chroot, and with some threads"),
+        calls("gettid", "abort").untested_because("a test that aborts says nothing of who called it"),
+        calls("tgkill", "abort", is(2, SIGABRT)).untested_because("a test that aborts says nothing of who called it"),
+        calls("writev", "why it aborts", is(0, STDERR_FILENO)).untested_because("only with memory that is corrupt"),
         calls("clock_gettime", "the time, where the clock cannot be read without a call")
             .untested_because("only with a clock that vdso(7) does not read, as on some virtual machines"),
         calls("restart_syscall", "a wait goes on after SIGSTOP and SIGCONT"),
@@ -65,12 +74,13 @@ inline constexpr auto upgrader_calls = declare(
         calls("getpid", "the pid file and the handoff"),
         calls("getppid", "the parent, and whether it is that still"),
         calls("geteuid", "whose file it is"),
-        calls("pidfd_open", "the parent's end is seen on it"),
+        calls("pidfd_open", "the parent's end is seen on it", is(1, 0)),
         calls("prlimit64", "how many descriptors a child could have", is(1, RLIMIT_NOFILE), has(2, ~std::uint64_t{0}, 0)),
         calls("statx", "Boost.Process looks for the program in PATH"),
         calls("access", "Boost.Process looks for the program in PATH").only_on(architecture::x86_64),
         calls("faccessat", "Boost.Process looks for the program in PATH").only_on(architecture::aarch64),
         calls("getcwd", "a relative path is made absolute"),
+        calls("getdents64", "getcwd(3) goes up from a directory that is out of reach").untested_because("only after chroot without chdir"),
 
         calls("socket", "listens", is(0, AF_INET), is(1, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK), is(2, 0)),
         calls("socket", "listens", is(0, AF_INET6), is(1, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK), is(2, 0)),
@@ -113,7 +123,8 @@ inline constexpr auto upgrader_calls = declare(
         calls("ftruncate", "the pid file"),
         calls("rename", "the pid file").only_on(architecture::x86_64),
         calls("renameat", "the pid file").only_on(architecture::aarch64),
-        calls("memfd_create", "state for the child"),
+        calls("memfd_create", "state for the child", is(1, MFD_CLOEXEC | MFD_ALLOW_SEALING | 8)), // MFD_NOEXEC_SEAL
+        calls("memfd_create", "state for the child", is(1, MFD_CLOEXEC | MFD_ALLOW_SEALING)).untested_because("only before Linux 6.3"),
 
         calls("accept4", "control sockets", is(3, SOCK_CLOEXEC | SOCK_NONBLOCK)),
         calls("sendto", "the answer at a control socket", is(3, MSG_NOSIGNAL | MSG_DONTWAIT)),
@@ -137,11 +148,19 @@ inline constexpr auto program_calls = declare(
         calls("faccessat", "the loader looks for what it must preload").only_on(architecture::aarch64),
         calls("openat", "libraries", has(2, O_ACCMODE | O_CREAT | O_TRUNC, O_RDONLY)),
         calls("read", "libraries"),
-        calls("pread64", "libraries").only_on(architecture::x86_64),
+        calls("pread64", "libraries"),
+        calls("readlink", "where the program is").only_on(architecture::x86_64)
+            .untested_because("only of a static program, or one that finds libraries by $ORIGIN"),
+        calls("readlinkat", "where the program is")
+            .untested_because("only of a static program, or one that finds libraries by $ORIGIN"),
+        calls("mprotect", "branch targets of the program are guarded", has(2, PROT_WRITE | PROT_EXEC | 0x10, PROT_EXEC | 0x10)) // PROT_BTI
+            .only_on(architecture::aarch64),
         calls("newfstatat", "libraries"),
         calls("fstat", "libraries").untested_because("glibc calls newfstatat from 2.33 to 2.38"),
         calls("close", "libraries"),
         calls("arch_prctl", "the thread's own memory", is(0, 0x1002)).only_on(architecture::x86_64), // ARCH_SET_FS
+        calls("arch_prctl", "whether shadow stacks are on", is(0, 0x3001)).only_on(architecture::x86_64) // ARCH_CET_STATUS
+            .untested_because("only of a glibc built for them"),
         calls("set_tid_address", "the first thread"),
         calls("set_robust_list", "the first thread"),
         calls("rseq", "the first thread"),
@@ -167,6 +186,7 @@ inline constexpr auto threads = declare(
         calls("mprotect", "its stack", lacks(2, PROT_EXEC)),
         calls("munmap", "its stack"),
         calls("madvise", "its stack is given back", is(2, MADV_DONTNEED)),
+        calls("madvise", "its stack's guard", is(2, 102)), // MADV_GUARD_INSTALL, of glibc 2.42
         calls("futex", "its end is waited for", has(1, FUTEX_CMD_MASK, FUTEX_WAIT)),
         calls("futex", "its end is waited for", has(1, FUTEX_CMD_MASK, FUTEX_WAIT_BITSET)),
         calls("futex", "it is woken", has(1, FUTEX_CMD_MASK, FUTEX_WAKE)),

@@ -13,11 +13,13 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <array>
 #include <cerrno>
+#include <chrono>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
@@ -190,7 +192,7 @@ BOOST_AUTO_TEST_CASE(nothing_of_the_request_counts_but_the_handoff_and_the_descr
     BOOST_TEST((it.ec == boost::system::errc::argument_list_too_long));
     it.text = "a handoff";
     static_cast<void>(it.start({}, {}, "/bin/true"));
-    BOOST_TEST((it.ec == boost::system::errc::invalid_argument));
+    BOOST_TEST((it.ec == errc::spawner_program));
     static_cast<void>(it.start({}, {65}));
     BOOST_TEST((it.ec == boost::system::errc::invalid_argument));
     BOOST_TEST(it.run().value == 0); // none of that was the end of it
@@ -252,7 +254,8 @@ BOOST_AUTO_TEST_CASE(no_child_is_left_where_there_is_no_number_for_its_pidfd)
         all.clear();
         if (it.ec != boost::system::errc::too_many_files_open || children().size() != 1)
             return 1;
-        return it.start().pidfd && !it.ec && (it.spawner.kill({}, SIGKILL, it.ec), !it.ec) ? 0 : 2;
+        auto const child = it.start();
+        return child.pidfd && !it.ec && (it.spawner.kill(child, SIGKILL, it.ec), !it.ec) ? 0 : 2;
     }) == 0);
 }
 
@@ -335,6 +338,71 @@ BOOST_AUTO_TEST_CASE(kills_what_it_started_last)
     BOOST_TEST(!ec);
 }
 
+BOOST_AUTO_TEST_CASE(kills_nobody_else)
+{
+    shell it{"exec sleep 1000"};
+    auto const first = it.start();
+    auto const last = it.start();
+    BOOST_TEST_REQUIRE(!it.ec);
+    error_code ec;
+    it.spawner.kill(first, SIGKILL, ec);
+    BOOST_TEST((ec == boost::system::errc::no_such_process));
+    BOOST_TEST(!ended(last, 0));
+    os::send_signal(first.pidfd, SIGKILL, ec);
+    it.spawner.kill(last, SIGKILL, ec);
+    BOOST_TEST(!ec);
+    for (auto const* child : {&first, &last}) {
+        BOOST_TEST_REQUIRE(ended(*child));
+        BOOST_TEST(it.spawner.reap(*child, ec).value == SIGKILL);
+    }
+}
+
+BOOST_AUTO_TEST_CASE(a_helper_that_hangs_is_given_up_and_leaves_no_child)
+{
+    BOOST_TEST(apart([] {
+        shell it{"exec sleep 1000"};
+        for (int const stream : {0, 1, 2}) // then it is asked for no descriptors, and starts at once
+            ::close(stream);
+        struct ::sigaction handler{};
+        handler.sa_handler = [](int) {};
+        ::sigaction(SIGALRM, &handler, nullptr);
+        ::itimerval const often{{0, 500'000}, {0, 500'000}}; // as of a profiler
+        ::setitimer(ITIMER_REAL, &often, nullptr);
+        auto const helper = children();
+        if (helper.size() != 1)
+            return 1;
+        ::kill(helper[0], SIGSTOP);
+        auto const begin = std::chrono::steady_clock::now();
+        static_cast<void>(it.start());
+        if (it.ec != errc::spawner_gone || std::chrono::steady_clock::now() - begin > std::chrono::seconds{60})
+            return 2;
+        ::kill(helper[0], SIGCONT);
+        // It finds out that nobody waits any more, and ends what it had started meanwhile; and itself.
+        for (int i = 0; i != 2000; ++i) {
+            while (::waitpid(-1, nullptr, WNOHANG) > 0) {}
+            if (!has_children())
+                return 0;
+            ::usleep(10'000);
+        }
+        return 3;
+    }) == 0);
+}
+
+BOOST_AUTO_TEST_CASE(nobody_of_its_user_writes_into_the_helper)
+{
+    BOOST_TEST(apart([] {
+        if (::geteuid() == 0 && (::setresgid(65534, 65534, 65534) != 0 || ::setresuid(65534, 65534, 65534) != 0))
+            return 1;
+        ::prctl(PR_SET_DUMPABLE, 1); // as after exec
+        shell it{"exit 0"};
+        auto const helper = children();
+        if (helper.size() != 1 || it.run().value != 0)
+            return 2;
+        os::owned_fd const memory{::open(("/proc/" + std::to_string(helper[0]) + "/mem").c_str(), O_RDWR | O_CLOEXEC)};
+        return !memory && errno == EACCES ? 0 : 3;
+    }) == 0);
+}
+
 BOOST_AUTO_TEST_CASE(a_helper_that_has_gone_is_an_error_and_no_more)
 {
     shell it{"exit 0"};
@@ -355,6 +423,10 @@ BOOST_AUTO_TEST_CASE(a_helper_that_has_gone_is_an_error_and_no_more)
 
 BOOST_AUTO_TEST_CASE(the_helper_has_nothing_of_the_service_and_hears_no_signal)
 {
+    if (::geteuid() != 0) {
+        BOOST_TEST_MESSAGE("only root can look into the helper");
+        return;
+    }
     auto const secret = file("secret");
     shell it{"exit 0"};
     auto const helper = children();
