@@ -166,11 +166,17 @@ private:
         auto const is_of_the_call = [&](rule const& one) { return one.call == name && one.answer == 0; };
         auto const makes_it = [&](rule const& one) { return is_of_the_call(one) && one.holds(arguments); };
         bool const anybody = std::ranges::any_of(declared_, makes_it);
-        for (auto const& one : declared_)
-            if (anybody ? makes_it(one) : is_of_the_call(one))
-                tell(one, anybody ? "" : "with other arguments: ");
+        for (auto one = declared_.begin(); one != declared_.end(); ++one)
+            if ((anybody ? makes_it(*one) : is_of_the_call(*one)) &&
+                std::none_of(declared_.begin(), one, [&](rule const& before) { return says_the_same(before, *one); }))
+                tell(*one, anybody ? "" : "with other arguments: ");
         if (std::ranges::none_of(declared_, is_of_the_call))
             line{to_} << "  no part of the upgrader calls it: if the host does, allow it\n";
+    }
+    /// A list may be joined into another twice.
+    static bool says_the_same(rule const& one, rule const& other) noexcept
+    {
+        return one.by == other.by && one.why == other.why && one.covers(other) && other.covers(one);
     }
     void tell(rule const& one, std::string_view first) const noexcept
     {

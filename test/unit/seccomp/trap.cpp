@@ -28,6 +28,7 @@
 #include <functional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <type_traits>
 #include <utility>
@@ -127,6 +128,16 @@ BOOST_AUTO_TEST_CASE(of_those_who_make_a_call_only_who_makes_it_with_these_argum
     BOOST_TEST(copied.said_that("\n  upgrader calls fcntl: copies of what is handed over (argument 1 & 0xffffffff == 0x406)\n"), copied);
     BOOST_TEST(!copied.said_that("close-on-exec"), copied);
     BOOST_TEST(!copied.said_that("with other arguments"), copied);
+}
+
+BOOST_AUTO_TEST_CASE(what_is_declared_twice_is_said_once)
+{
+    auto const opened = under_the_allowlist([] { ::syscall(SYS_openat, AT_FDCWD, "/does/not/exist", O_RDONLY | O_TRUNC); });
+    BOOST_TEST(opened.turned_away(), opened);
+    constexpr std::string_view words = "\n  with other arguments: the start of a program calls openat: ";
+    auto const first = opened.said.find(words); // which is for launch::direct, and from_start besides
+    BOOST_TEST(first != std::string::npos, opened);
+    BOOST_TEST(first == opened.said.rfind(words), opened);
 }
 
 BOOST_AUTO_TEST_CASE(the_rules_must_outlive_it)
