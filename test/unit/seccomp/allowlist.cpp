@@ -74,6 +74,17 @@ struct quiet : notify::none
         seccomp::declare("quiet, before the filter", std::array{seccomp::calls("syslog", "the kernel's words")});
 };
 
+/// A policy with many rules of one call: each is compared with each.
+struct busy : notify::systemd
+{
+    static constexpr auto system_calls = [] {
+        std::array<rule, 60> result{};
+        for (std::size_t i = 0; i != result.size(); ++i)
+            result[i] = {.call = "ioctl", .why = "a device", .where = {seccomp::is(1, 1000 + i)}, .conditions = 1};
+        return seccomp::join(notify::systemd::system_calls, seccomp::declare("busy", result));
+    }();
+};
+
 } // namespace
 
 BOOST_AUTO_TEST_CASE_TEMPLATE(the_union_covers_all_and_nothing_twice, Upgrader, assemblies)
@@ -138,6 +149,13 @@ BOOST_AUTO_TEST_CASE(a_policy_of_ones_own_is_listed)
     BOOST_TEST(!allows(list, "syslog"));
     BOOST_TEST(allows(seccomp::allowlist_from_start<up>, "syslog"));
     check_union(seccomp::declarations<up>::from_start, seccomp::allowlist_from_start<up>);
+}
+
+BOOST_AUTO_TEST_CASE(a_policy_may_have_many_rules) // within clang's -fconstexpr-steps
+{
+    using up = ecdysis::upgrader<io::asio, busy, transport::named_pipe, launch::spawner>;
+    BOOST_TEST(std::ranges::count(seccomp::allowlist<up>, "busy", &rule::by) == 60);
+    BOOST_TEST(std::ranges::count(seccomp::allowlist_from_start<up>, "busy", &rule::by) == 60);
 }
 
 BOOST_AUTO_TEST_CASE(of_what_is_said_twice_the_first_stays_and_of_what_is_said_wider_the_widest)
