@@ -55,8 +55,8 @@ struct declarations<Upgrader<Policies...>>
 
 namespace unions {
 
-/// Differs where two names do, or nearly: all are compared with all, and how long a compiler calculates is limited (clang:
-/// 1,048,576 steps, -fconstexpr-steps).
+/// Differs where two names do, or nearly: how long a compiler calculates is limited (clang: 1,048,576 steps,
+/// -fconstexpr-steps), and only what has the same mark is compared.
 [[nodiscard]] constexpr std::uint64_t mark_of(std::string_view name) noexcept
 {
     std::uint64_t result = name.size();
@@ -73,12 +73,23 @@ template <std::size_t N>
     std::array<std::uint64_t, N> all{};
     std::ranges::transform(rules, all.begin(), [](rule const& one) { return mark_of(one.call); });
     auto const* const marks = all.data();
-    for (std::size_t i = 0; i != N; ++i) {
-        bool alone = true;
-        for (std::size_t j = 0; j != N; ++j)
-            if (marks[i] == marks[j] && i != j && rules[j].covers(rules[i]) && !(i < j && rules[i].covers(rules[j])))
-                alone = false;
-        result[i] = alone;
+    std::array<std::size_t, N> by_mark{};
+    for (std::size_t i = 0; i != N; ++i)
+        by_mark[i] = i;
+    std::sort(by_mark.begin(), by_mark.end(), [=](std::size_t one, std::size_t other) { return marks[one] < marks[other]; });
+    auto const* const order = by_mark.data();
+    for (std::size_t first = 0, last = 0; first != N; first = last) {
+        while (last != N && marks[order[last]] == marks[order[first]])
+            ++last;
+        for (std::size_t a = first; a != last; ++a) {
+            auto const i = order[a];
+            bool alone = true;
+            for (std::size_t b = first; b != last && alone; ++b) {
+                auto const j = order[b];
+                alone = i == j || !rules[j].covers(rules[i]) || (i < j && rules[i].covers(rules[j]));
+            }
+            result[i] = alone;
+        }
     }
     return result;
 }

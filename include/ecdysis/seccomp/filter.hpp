@@ -16,6 +16,7 @@
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
+#include <initializer_list>
 #include <optional>
 #include <span>
 #include <string>
@@ -39,10 +40,24 @@ namespace filters {
 [[nodiscard]] inline bool has_only_ours(::scmp_filter_ctx filter) noexcept
 {
     std::uint32_t const other_of_ours = this_architecture() == architecture::x86_64 ? SCMP_ARCH_AARCH64 : SCMP_ARCH_X86_64;
-    std::array<std::uint32_t, 18> const others{SCMP_ARCH_X86,      SCMP_ARCH_X32,       SCMP_ARCH_ARM,     SCMP_ARCH_MIPS,   SCMP_ARCH_MIPS64,
-                            SCMP_ARCH_MIPS64N32, SCMP_ARCH_MIPSEL,   SCMP_ARCH_MIPSEL64, SCMP_ARCH_MIPSEL64N32, SCMP_ARCH_PPC,
-                            SCMP_ARCH_PPC64,    SCMP_ARCH_PPC64LE,   SCMP_ARCH_S390,    SCMP_ARCH_S390X,  SCMP_ARCH_PARISC,
-                            SCMP_ARCH_PARISC64, SCMP_ARCH_RISCV64,   other_of_ours};
+    std::initializer_list<std::uint32_t> const others{
+        SCMP_ARCH_X86,      SCMP_ARCH_X32,         SCMP_ARCH_ARM,   SCMP_ARCH_MIPS,    SCMP_ARCH_MIPS64,  SCMP_ARCH_MIPS64N32, SCMP_ARCH_MIPSEL,
+        SCMP_ARCH_MIPSEL64, SCMP_ARCH_MIPSEL64N32, SCMP_ARCH_PPC,   SCMP_ARCH_PPC64,   SCMP_ARCH_PPC64LE, SCMP_ARCH_S390,      SCMP_ARCH_S390X,
+        SCMP_ARCH_PARISC,   SCMP_ARCH_PARISC64,    SCMP_ARCH_RISCV64,
+        // Since libseccomp 2.6.
+#ifdef SCMP_ARCH_LOONGARCH64
+        SCMP_ARCH_LOONGARCH64,
+#endif
+#ifdef SCMP_ARCH_M68K
+        SCMP_ARCH_M68K,
+#endif
+#ifdef SCMP_ARCH_SH
+        SCMP_ARCH_SH,
+#endif
+#ifdef SCMP_ARCH_SHEB
+        SCMP_ARCH_SHEB,
+#endif
+        other_of_ours};
     return std::ranges::none_of(others, [&](auto one) { return ::seccomp_arch_exist(filter, one) == 0; });
 }
 
@@ -96,11 +111,13 @@ concept NeedsNothingBefore = std::default_initializable<typename Upgrader::launc
 ///     ::scmp_filter_ctx const filter = ::seccomp_init(SCMP_ACT_KILL_PROCESS);
 ///     ecdysis::seccomp::allow(filter, ecdysis::seccomp::threads);
 ///     ecdysis::seccomp::allow<upgrader>(filter, launch);
-///     ::seccomp_load(filter);
+///     int const loaded = ::seccomp_load(filter);
 ///     ::seccomp_release(filter);
+///     if (loaded != 0)
+///         return 1; // not without a filter
 ///
 /// Errors: `errc::seccomp_architecture` where this process, or something else that the filter is for, is neither x86_64
-/// nor aarch64; `errc::seccomp_allows_all` for a filter whose default is to allow; `invalid_argument` for a null one;
+/// nor aarch64; `errc::seccomp_allows_all` for a filter whose default is SCMP_ACT_ALLOW; `invalid_argument` for a null one;
 /// `operation_not_supported` for a call that this libseccomp does not know; what seccomp_rule_add(3) says. The rules before
 /// the one that failed stay.
 inline void allow(::scmp_filter_ctx filter, std::span<rule const> rules, error_code& ec) noexcept
@@ -134,7 +151,7 @@ void allow(::scmp_filter_ctx filter)
     allow(filter, allowlist<Upgrader>);
 }
 /// The same where the launch policy has something to do before the filter is loaded, which forbids it: by `launch` it is
-/// seen to be done. Errors also: `errc::spawner_gone`.
+/// seen to be done. Errors also: `errc::spawner_gone`, which one that was moved from is, too.
 template <class Upgrader>
 void allow(::scmp_filter_ctx filter, typename Upgrader::launch_policy const& launch, error_code& ec) noexcept
 {
@@ -150,7 +167,7 @@ void allow(::scmp_filter_ctx filter, typename Upgrader::launch_policy const& lau
 {
     if constexpr (requires { launch.is_there(); })
         if (!launch.is_there())
-            throw error{errc::spawner_gone, "add the allowlist to the seccomp filter"};
+            throw error{errc::spawner_gone, "add the allowlist to the seccomp filter, for a launch policy whose helper has ended or that was moved from"};
     allow(filter, allowlist<Upgrader>);
 }
 

@@ -30,6 +30,11 @@ struct condition
     {
         return argument == other.argument && (other.mask & mask) == mask && (other.value & mask) == value;
     }
+    /// As the kernel has it.
+    [[nodiscard]] constexpr bool holds(std::span<std::uint64_t const, 6> arguments) const noexcept
+    {
+        return (arguments[argument] & mask) == value;
+    }
     friend constexpr bool operator==(condition const&, condition const&) noexcept = default;
 };
 
@@ -75,27 +80,51 @@ struct rule
 
     [[nodiscard]] constexpr bool is_on(architecture one) const noexcept { return (on & static_cast<std::uint8_t>(one)) != 0; }
     [[nodiscard]] constexpr std::span<condition const> all_conditions() const noexcept { return {where.data(), conditions}; }
+    /// Whether this is about the call that is made with `arguments`.
+    [[nodiscard]] constexpr bool holds(std::span<std::uint64_t const, 6> arguments) const noexcept
+    {
+        return std::ranges::all_of(all_conditions(), [&](condition const& one) { return one.holds(arguments); });
+    }
 
     /// Whether all that `other` allows is allowed by this.
     [[nodiscard]] constexpr bool covers(rule const& other) const noexcept
     {
-        return call == other.call && answer == other.answer && (on & other.on) == other.on &&
-               std::ranges::all_of(all_conditions(), [&](condition const& mine) {
-                   return std::ranges::any_of(other.all_conditions(), [&](condition const& its) { return mine.holds_where(its); });
-               });
+        // Plain loops, and the name last, which is compared letter by letter: a compiler does this for each pair of a call's rules.
+        if (answer != other.answer || (on & other.on) != other.on)
+            return false;
+        for (std::size_t mine = 0; mine != conditions; ++mine) {
+            bool is_said = false;
+            for (std::size_t its = 0; its != other.conditions && !is_said; ++its)
+                is_said = where[mine].holds_where(other.where[its]);
+            if (!is_said)
+                return false;
+        }
+        return call == other.call;
     }
 };
 
 /// `why`: half a sentence, for who reads the list and wonders.
-[[nodiscard]] constexpr rule calls(std::string_view name, std::string_view why, std::same_as<condition> auto... where) noexcept
+///
+/// One condition for each argument: of two libseccomp says no more than "Invalid argument", and in a container's profile
+/// one of them would be enough. What two say of bits, `has` says. A wrong rule does not compile.
+[[nodiscard]] consteval rule calls(std::string_view name, std::string_view why, std::same_as<condition> auto... where)
 {
     static_assert(sizeof...(where) <= rule::max_conditions);
-    return {.call = name, .why = why, .where = {where...}, .conditions = sizeof...(where)};
+    rule const result{.call = name, .why = why, .where = {where...}, .conditions = sizeof...(where)};
+    for (auto const& one : result.all_conditions()) {
+        if (one.argument > 5)
+            throw "a system call has the arguments 0 to 5";
+        if (std::ranges::count(result.all_conditions(), one.argument, &condition::argument) != 1)
+            throw "there are two conditions on one argument: join them in one has(argument, mask, value)";
+    }
+    return result;
 }
 
 /// The call is not made, and fails with `error` where somebody tries.
-[[nodiscard]] constexpr rule answers(std::string_view name, int error, std::string_view why) noexcept
+[[nodiscard]] consteval rule answers(std::string_view name, int error, std::string_view why)
 {
+    if (error <= 0)
+        throw "a call is answered with an errno, as ENOSYS";
     return {.call = name, .why = why, .answer = error};
 }
 

@@ -13,13 +13,17 @@
 #include <ucontext.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
 #include <memory>
+#include <ranges>
 #include <span>
 #include <string_view>
+#include <type_traits>
 #include <vector>
 
 namespace ecdysis::seccomp {
@@ -27,10 +31,11 @@ namespace ecdysis::seccomp {
 /// For finding out what a filter lacks: while it lives, a call that a filter turns away with SCMP_ACT_TRAP ends the process
 /// as SCMP_ACT_KILL_PROCESS would, but says first which call it was, and which part of the assembly makes it, and why:
 ///
-///     ecdysis::seccomp: openat(0xffffff9c, 0x55d0c2a3e1f0, 0x241, 0x1b6, 0, 0) is not allowed by the filter
-///       transport::named_pipe calls openat: the FIFOs (argument 2 & 0x243 == 0x1)
+///     ecdysis::seccomp: openat(0xffffff9c, 0x55d0c2a3e1f0, 0x80801, 0, 0, 0) is not allowed by the filter
+///       transport::named_pipe calls openat: the FIFOs (argument 2 & 0x243 == 1)
 ///
-/// For a call that no part of the assembly makes it says that the host has to allow it.
+/// Who makes that call only with other arguments is named, after these words, where nobody makes it with those. For a call
+/// that no part of the assembly makes it says that the host has to allow it.
 ///
 /// What SIGSYS did before comes back with the destructor. One at a time in a process: a handler of signals knows nothing but
 /// what is global. Not for production: its handler is one more thing in the process, and a thread that has SIGSYS blocked
@@ -62,6 +67,9 @@ public:
             throw error{ec, "trap what a seccomp filter turns away"};
         }
     }
+    template <class Rules>
+        requires(!std::is_lvalue_reference_v<Rules> && !std::ranges::borrowed_range<Rules> && std::convertible_to<Rules, std::span<rule const>>)
+    explicit trap(Rules&&, int = STDERR_FILENO) = delete; // the rules must outlive the trap: make them a static constexpr array
     trap(trap const&) = delete;
     trap& operator=(trap const&) = delete;
     ~trap()
@@ -155,19 +163,28 @@ private:
                 one << (i == 0 ? "(" : ", ") << arguments[i];
             one << ") is not allowed by the filter\n";
         }
-        bool anybody = false;
-        for (auto const& one : declared_) {
-            if (one.call != name || one.answer != 0)
-                continue;
-            anybody = true;
-            line said{to_};
-            said << "  " << one.by << " calls " << one.call << ": " << one.why;
-            for (auto const& condition : one.all_conditions())
-                said << " (argument " << condition.argument << " & " << condition.mask << " == " << condition.value << ")";
-            said << "\n";
-        }
-        if (!anybody)
+        auto const is_of_the_call = [&](rule const& one) { return one.call == name && one.answer == 0; };
+        auto const makes_it = [&](rule const& one) { return is_of_the_call(one) && one.holds(arguments); };
+        bool const anybody = std::ranges::any_of(declared_, makes_it);
+        for (auto one = declared_.begin(); one != declared_.end(); ++one)
+            if ((anybody ? makes_it(*one) : is_of_the_call(*one)) &&
+                std::none_of(declared_.begin(), one, [&](rule const& before) { return says_the_same(before, *one); }))
+                tell(*one, anybody ? "" : "with other arguments: ");
+        if (std::ranges::none_of(declared_, is_of_the_call))
             line{to_} << "  no part of the upgrader calls it: if the host does, allow it\n";
+    }
+    /// A list may be joined into another twice.
+    static bool says_the_same(rule const& one, rule const& other) noexcept
+    {
+        return one.by == other.by && one.why == other.why && one.covers(other) && other.covers(one);
+    }
+    void tell(rule const& one, std::string_view first) const noexcept
+    {
+        line said{to_};
+        said << "  " << first << one.by << " calls " << one.call << ": " << one.why;
+        for (auto const& condition : one.all_conditions())
+            said << " (argument " << condition.argument << " & " << condition.mask << " == " << condition.value << ")";
+        said << "\n";
     }
 
     inline static trap const* current_ = nullptr;

@@ -24,6 +24,18 @@ namespace apart {
 
 namespace os = ecdysis::os;
 
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+inline constexpr bool is_sanitized = true;
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+inline constexpr bool is_sanitized = true;
+#else
+inline constexpr bool is_sanitized = false;
+#endif
+#else
+inline constexpr bool is_sanitized = false;
+#endif
+
 struct end
 {
     int status = -1;
@@ -83,9 +95,10 @@ public:
     explicit filter(std::uint32_t otherwise) : filter_{::seccomp_init(otherwise)}
     {
         // What the sanitizers call; not possible, nor needed, where all is allowed.
-        for (int const call : {SCMP_SYS(sigaltstack), SCMP_SYS(madvise), SCMP_SYS(gettid), SCMP_SYS(sched_getaffinity), SCMP_SYS(prctl),
-                               SCMP_SYS(pipe2), SCMP_SYS(gettimeofday), SCMP_SYS(nanosleep)})
-            ::seccomp_rule_add(filter_, SCMP_ACT_ALLOW, call, 0);
+        if (is_sanitized)
+            for (int const call : {SCMP_SYS(sigaltstack), SCMP_SYS(madvise), SCMP_SYS(gettid), SCMP_SYS(sched_getaffinity), SCMP_SYS(prctl),
+                                   SCMP_SYS(pipe2), SCMP_SYS(gettimeofday), SCMP_SYS(nanosleep)})
+                ::seccomp_rule_add(filter_, SCMP_ACT_ALLOW, call, 0);
     }
     filter(filter const&) = delete;
     filter& operator=(filter const&) = delete;

@@ -29,16 +29,19 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cerrno>
 #include <cstdint>
+#include <cstdlib>
 #include <fstream>
 #include <functional>
 #include <span>
 #include <string>
 #include <thread>
 #include <utility>
+#include <vector>
 
 namespace {
 
@@ -259,6 +262,20 @@ BOOST_AUTO_TEST_CASE(a_default_that_answers_as_we_would_is_no_error)
     BOOST_TEST(answered.exited(), answered);
 }
 
+BOOST_AUTO_TEST_CASE(abort_ends_a_service_by_its_own_signal)
+{
+    for (std::span<rule const> const rules : {std::span<rule const>{seccomp::allowlist<with_direct>}, std::span<rule const>{seccomp::allowlist<with_spawner>}}) {
+        auto const ended = apart::run([&](os::borrowed_fd) -> int {
+            ::signal(SIGABRT, SIG_DFL); // Boost.Test has a handler
+            apart::filter filter{SCMP_ACT_KILL_PROCESS};
+            seccomp::allow(filter.get(), rules);
+            filter.load();
+            std::abort();
+        });
+        BOOST_TEST((WIFSIGNALED(ended.status) && WTERMSIG(ended.status) == SIGABRT), ended);
+    }
+}
+
 BOOST_AUTO_TEST_CASE(what_the_host_says_of_a_call_stays)
 {
     auto const refused = between([](::scmp_filter_ctx filter) { return ::seccomp_rule_add(filter, SCMP_ACT_ERRNO(EACCES), SCMP_SYS(getcwd), 0); }, {},
@@ -272,9 +289,18 @@ BOOST_AUTO_TEST_CASE(what_the_host_says_of_a_call_stays)
 BOOST_AUTO_TEST_CASE(a_filter_for_another_architecture_too_is_an_error)
 {
     BOOST_TEST_REQUIRE(seccomp::this_architecture().has_value());
-    bool const is_x86 = seccomp::this_architecture() == seccomp::architecture::x86_64;
-    std::array<std::uint32_t, 2> const others{is_x86 ? std::uint32_t{SCMP_ARCH_X86} : std::uint32_t{SCMP_ARCH_ARM},
-                                              is_x86 ? SCMP_ARCH_AARCH64 : SCMP_ARCH_X86_64};
+    // Those with the bytes in this order: libseccomp joins no others.
+    std::vector<std::uint32_t> others{
+        SCMP_ARCH_X86,         SCMP_ARCH_X86_64,  SCMP_ARCH_X32,     SCMP_ARCH_ARM, SCMP_ARCH_AARCH64, SCMP_ARCH_MIPSEL, SCMP_ARCH_MIPSEL64,
+        SCMP_ARCH_MIPSEL64N32, SCMP_ARCH_PPC64LE, SCMP_ARCH_RISCV64,
+#ifdef SCMP_ARCH_LOONGARCH64
+        SCMP_ARCH_LOONGARCH64,
+#endif
+#ifdef SCMP_ARCH_SH
+        SCMP_ARCH_SH,
+#endif
+    };
+    std::erase(others, ::seccomp_arch_native());
     for (auto const other : others) {
         apart::filter filter{SCMP_ACT_KILL_PROCESS};
         BOOST_TEST_REQUIRE(::seccomp_arch_add(filter.get(), other) == 0);
@@ -361,7 +387,26 @@ BOOST_AUTO_TEST_CASE(a_spawner_that_has_gone_is_an_error_before_the_filter_is_lo
         }
     });
     BOOST_TEST(result.exited(), result);
-    BOOST_TEST(result.said_that("add the allowlist to the seccomp filter"), result);
+    BOOST_TEST(result.said_that("add the allowlist to the seccomp filter, for a launch policy whose helper has ended"), result);
+}
+
+BOOST_AUTO_TEST_CASE(a_spawner_that_was_moved_from_is_an_error_that_says_so)
+{
+    auto const result = apart::run([](os::borrowed_fd to) {
+        auto launch = launch::spawner::fork(launch::program{"/bin/true"});
+        auto const moved = std::move(launch);
+        apart::filter filter{SCMP_ACT_KILL_PROCESS};
+        seccomp::allow<with_spawner>(filter.get(), moved);
+        try {
+            seccomp::allow<with_spawner>(filter.get(), launch);
+            return 1;
+        } catch (ecdysis::error const& e) {
+            apart::say(to, e.what());
+            return e.code() == errc::spawner_gone ? 0 : 2;
+        }
+    });
+    BOOST_TEST(result.exited(), result);
+    BOOST_TEST(result.said_that("or that was moved from"), result);
 }
 
 BOOST_AUTO_TEST_CASE(a_spawner_that_is_forked_too_late_says_what_to_do)
@@ -440,5 +485,7 @@ BOOST_AUTO_TEST_CASE(a_trap_names_the_spawner_that_is_forked_too_late)
     BOOST_TEST(clone.said_that("launch::spawner, before the filter calls clone: forks the helper: spawner::fork() comes before the filter"), clone);
     auto const all = forks(SCMP_ACT_TRAP, [](::scmp_filter_ctx filter) { seccomp::allow(filter, seccomp::allowlist<with_spawner>); });
     BOOST_TEST(all.turned_away(), all);
-    BOOST_TEST(all.said_that("launch::spawner, before the filter calls "), all);
+    BOOST_TEST(all.said.starts_with("ecdysis::seccomp: socketpair(1, "), all); // which comes before clone(2)
+    BOOST_TEST(all.said_that("\n  launch::spawner, before the filter calls socketpair: between service and helper "), all);
+    BOOST_TEST(std::ranges::count(all.said, '\n') == 2, all); // and none of the others who make pairs
 }

@@ -6,6 +6,7 @@
 
 #include <array>
 #include <cerrno>
+#include <concepts>
 #include <cstdint>
 #include <vector>
 
@@ -34,6 +35,9 @@ bool allows(rule const& one, std::array<std::uint64_t, 6> const& arguments)
             return false;
     return true;
 }
+
+/// What `calls` makes of conditions that a compiler knows.
+rule with(std::same_as<condition> auto... where) { return {.call = "call", .why = "", .where = {where...}, .conditions = sizeof...(where)}; }
 
 /// All that can be said of the lowest two bits of arguments 0 and 1, but for what says nothing, or never holds.
 std::vector<condition> small_conditions()
@@ -85,6 +89,17 @@ BOOST_AUTO_TEST_CASE(bits_are_looked_at_as_asked)
     BOOST_TEST(!holds(has(0, ~std::uint64_t{0}, 0), {std::uint64_t{1} << 63})); // a pointer
 }
 
+BOOST_AUTO_TEST_CASE(a_rule_holds_of_a_call_where_all_its_conditions_do)
+{
+    static_assert(calls("call", "").holds(std::array<std::uint64_t, 6>{1, 2, 3, 4, 5, 6}));
+    static_assert(calls("call", "", is(0, 1), is(5, 6)).holds(std::array<std::uint64_t, 6>{1, 2, 3, 4, 5, 6}));
+    static_assert(!calls("call", "", is(0, 1), is(5, 6)).holds(std::array<std::uint64_t, 6>{1, 2, 3, 4, 5, 7}));
+    for (auto const& first : small_conditions())
+        for (auto const& second : small_conditions())
+            for (auto const& arguments : small_arguments())
+                BOOST_TEST(with(first, second).holds(arguments) == (holds(first, arguments) && holds(second, arguments)));
+}
+
 BOOST_AUTO_TEST_CASE(a_condition_holds_where_another_says_as_much)
 {
     static_assert(is(1, 3).holds_where(is(1, 3)));
@@ -95,7 +110,7 @@ BOOST_AUTO_TEST_CASE(a_condition_holds_where_another_says_as_much)
     static_assert(!is(1, 3).holds_where(is(2, 3)));
     for (auto const& one : small_conditions())
         for (auto const& other : small_conditions())
-            BOOST_TEST(one.holds_where(other) == implies(calls("call", "", other), calls("call", "", one)),
+            BOOST_TEST(one.holds_where(other) == implies(with(other), with(one)),
                        one.argument << '&' << one.mask << '=' << one.value << " where " << other.argument << '&' << other.mask << '='
                                     << other.value);
 }
@@ -109,10 +124,10 @@ BOOST_AUTO_TEST_CASE(what_a_rule_covers_it_allows)
     auto const conditions = small_conditions();
     std::vector<rule> rules{calls("call", "")};
     for (auto const& first : conditions) {
-        rules.push_back(calls("call", "", first));
+        rules.push_back(with(first));
         for (auto const& second : conditions)
             if (second.argument > first.argument) // one of each, where no two say together what none does alone
-                rules.push_back(calls("call", "", first, second));
+                rules.push_back(with(first, second));
     }
     for (auto const& one : rules)
         for (auto const& other : rules)

@@ -28,8 +28,11 @@
 #include <functional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <thread>
+#include <type_traits>
 #include <utility>
+#include <vector>
 
 namespace {
 
@@ -112,8 +115,40 @@ BOOST_AUTO_TEST_CASE(a_wrong_argument_is_seen_beside_the_right_ones)
     auto const wrong = under_the_allowlist([] { ::syscall(SYS_fcntl, 0L, static_cast<long>(F_SETOWN), 0xfedc'ba98'7654'3210L); });
     BOOST_TEST(wrong.turned_away(), wrong);
     BOOST_TEST(wrong.said.starts_with("ecdysis::seccomp: fcntl(0, 8, 0xfedcba9876543210, "), wrong);
-    BOOST_TEST(wrong.said_that("\n  upgrader calls fcntl: close-on-exec (argument 1 & 0xffffffff == 2)\n"), wrong);
-    BOOST_TEST(wrong.said_that("\n  upgrader calls fcntl: copies of what is handed over (argument 1 & 0xffffffff == 0x406)\n"), wrong);
+    BOOST_TEST(wrong.said_that("\n  with other arguments: upgrader calls fcntl: close-on-exec (argument 1 & 0xffffffff == 2)\n"), wrong);
+    BOOST_TEST(!wrong.said_that("\n  upgrader calls"), wrong);
+    BOOST_TEST(!wrong.said_that("no part of the upgrader"), wrong);
+    BOOST_TEST(wrong.said_that("\n  with other arguments: upgrader calls fcntl: copies of what is handed over (argument 1 & 0xffffffff == 0x406)\n"), wrong);
+}
+
+BOOST_AUTO_TEST_CASE(of_those_who_make_a_call_only_who_makes_it_with_these_arguments_is_named)
+{
+    auto const copied = without(SCMP_SYS(fcntl), [] { ::fcntl(0, F_DUPFD_CLOEXEC, 3); });
+    BOOST_TEST(copied.turned_away(), copied);
+    BOOST_TEST(copied.said_that("\n  upgrader calls fcntl: copies of what is handed over (argument 1 & 0xffffffff == 0x406)\n"), copied);
+    BOOST_TEST(!copied.said_that("close-on-exec"), copied);
+    BOOST_TEST(!copied.said_that("with other arguments"), copied);
+}
+
+BOOST_AUTO_TEST_CASE(what_is_declared_twice_is_said_once)
+{
+    auto const opened = under_the_allowlist([] { ::syscall(SYS_openat, AT_FDCWD, "/does/not/exist", O_RDONLY | O_TRUNC); });
+    BOOST_TEST(opened.turned_away(), opened);
+    constexpr std::string_view words = "\n  with other arguments: the start of a program calls openat: ";
+    auto const first = opened.said.find(words); // which is for launch::direct, and from_start besides
+    BOOST_TEST(first != std::string::npos, opened);
+    BOOST_TEST(first == opened.said.rfind(words), opened);
+}
+
+BOOST_AUTO_TEST_CASE(the_rules_must_outlive_it)
+{
+    auto const& declared = seccomp::declarations<upgrader>::from_start;
+    using rules = std::remove_cvref_t<decltype(declared)>;
+    static_assert(std::is_constructible_v<seccomp::trap, rules const&> && std::is_constructible_v<seccomp::trap, rules&, int>);
+    static_assert(std::is_constructible_v<seccomp::trap, std::span<seccomp::rule const>>);
+    static_assert(!std::is_constructible_v<seccomp::trap, rules> && !std::is_constructible_v<seccomp::trap, rules const, int>);
+    static_assert(!std::is_constructible_v<seccomp::trap, std::vector<seccomp::rule>>);
+    BOOST_TEST(!declared.empty());
 }
 
 BOOST_AUTO_TEST_CASE(the_direct_launch_without_clone_is_named)
