@@ -249,8 +249,10 @@ RESTART_TEST(every_kind_of_socket)
             BOOST_TEST_REQUIRE(got.has_value(), each.text());
             BOOST_TEST(got->generation == one.generation(), each.text());
         }
-        BOOST_TEST((connection{at_host("127.0.0.1", where(3))}.state() == result::refused)); // IPv6 alone
-        BOOST_TEST(!ask_datagram(at_host("127.0.0.1", where(11))).has_value());
+        // IPv6 alone; somebody else may have the port at 127.0.0.1.
+        auto const is_ours = [&](auto const& got) { return got.has_value() && got->pid == one.pid(); };
+        BOOST_TEST(!is_ours(connection{at_host("127.0.0.1", where(3))}.ask()));
+        BOOST_TEST(!is_ours(ask_datagram(at_host("127.0.0.1", where(11)))));
     };
     check();
     auto const before = one.settled();

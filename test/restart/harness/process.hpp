@@ -75,6 +75,13 @@ struct process
     return result;
 }
 
+[[nodiscard]] inline std::vector<process> helpers(::pid_t parent)
+{
+    auto result = processes();
+    std::erase_if(result, [&](auto const& one) { return one.parent != parent || !is_helper(one); });
+    return result;
+}
+
 /// Of one look at all: whose parent ends meanwhile is not missed, for that parent is there still, as a zombie.
 [[nodiscard]] inline std::vector<process> descendants(::pid_t parent)
 {
