@@ -88,7 +88,8 @@ public:
             seccomp::calls("socketpair", "between service and helper", seccomp::is(0, AF_UNIX), seccomp::is(1, SOCK_SEQPACKET | SOCK_CLOEXEC)),
             seccomp::calls("fcntl", "not at 0 to 2", seccomp::is(1, F_DUPFD_CLOEXEC)),
             seccomp::calls("prctl", "the helper's name", seccomp::is(0, PR_SET_NAME)),
-            seccomp::calls("prctl", "nobody of its user gets at the helper's memory", seccomp::is(0, PR_SET_DUMPABLE), seccomp::is(1, 0)),
+            seccomp::calls("prctl", "nobody of its user gets at the helper's memory", seccomp::is(0, PR_GET_DUMPABLE)),
+            seccomp::calls("prctl", "nobody of its user gets at the helper's memory", seccomp::is(0, PR_SET_DUMPABLE)),
             seccomp::calls("openat", "/dev/null for the helper's own 0 to 2", seccomp::is(2, O_RDWR | O_CLOEXEC)),
             seccomp::calls("dup2", "the child's 0 to 2").only_on(seccomp::architecture::x86_64),
             seccomp::calls("prlimit64", "the helper holds as many descriptors as the service", seccomp::is(1, RLIMIT_NOFILE)),
@@ -119,13 +120,19 @@ public:
         environment.pop_back();
         int pidfd = -1;
         auto const flags = CLONE_PIDFD | SIGCHLD | (result.siblings_ ? CLONE_PARENT : 0);
+        // A service that was taken over may write to files: not to /proc/PID/mem of the helper, which has no filter (proc(5)).
+        // Before the helper is there, for nobody waits until it has done so itself.
+        bool const dumpable = ::prctl(PR_GET_DUMPABLE) == 1;
+        ::prctl(PR_SET_DUMPABLE, 0);
         auto const pid = static_cast<::pid_t>(::syscall(SYS_clone, flags, nullptr, &pidfd, nullptr, nullptr));
         if (pid == 0)
             spawner_helper{std::move(theirs), std::move(what), std::move(environment)}.run();
-        if (pid == -1) {
+        if (pid == -1)
             ec = os::last_error();
+        if (dumpable)
+            ::prctl(PR_SET_DUMPABLE, 1);
+        if (ec)
             throw error{ec, forbidden_or("fork the spawner", ec)};
-        }
         result.helper_ = os::owned_fd{pidfd};
         return result;
     }

@@ -65,8 +65,6 @@ private:
         os::signal_set const all{~std::uint64_t{0}};
         ::syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, nullptr, sizeof all);
         ::prctl(PR_SET_NAME, "ecdysis-spawner");
-        // The service, taken over, may write to files: not to /proc/PID/mem of this process, which has no filter (proc(5)).
-        ::prctl(PR_SET_DUMPABLE, 0);
         for (int number = 0; number != 3; ++number)
             open_null(number);
         std::array kept{socket_.get(), program_.directory().get()};
