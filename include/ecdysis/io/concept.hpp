@@ -52,6 +52,8 @@ using clock = std::chrono::steady_clock;
 /// A callback may drop its own handle. Sources and handles may outlive the policy.
 /// An accepted connection has its guard from before accept4 is called. Guards are dropped with locks of the source held,
 /// so what `open_connections::watch` calls should do no more than post.
+///
+/// For seccomp::allowlist it also says which system calls it makes: a `static constexpr` array `system_calls`, see seccomp/rule.hpp.
 template <class T>
 concept Policy = requires(T& io, os::borrowed_fd fd, std::function<void()> f, std::function<void(int)> on_signal,
                           clock::time_point time, std::span<int const> set, error_code& ec,

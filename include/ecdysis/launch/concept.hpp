@@ -44,6 +44,8 @@ struct process
 /// | `l.as_sibling(wanted)`    | bool        | whether it will start a sibling, where one is wanted or not; what `request::as_sibling` must be |
 /// | `l.kill(process, signal, ec)` | void    | one that has ended already is no error                           |
 /// | `l.reap(process, ec)`     | exit_status | after its pidfd became readable; takes this child's status and no other's; `resource_unavailable_try_again` until whoever is its parent has |
+///
+/// For seccomp::allowlist it also says which system calls it makes: a `static constexpr` array `system_calls`, see seccomp/rule.hpp.
 template <class T>
 concept Policy = requires(T& l, request const& r, std::function<void(error_code, process)> done, process const& p, int signal, error_code& ec) {
     { l.start(r, done) } -> std::same_as<void>;

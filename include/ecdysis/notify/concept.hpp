@@ -50,6 +50,8 @@ struct step
 /// | `n.stores()`         | bool     | the manager is to keep descriptors for when this service is started again |
 /// | `n.started_us()`     | bool     | the manager is this process's parent process, and should be the child's too |
 /// | `n.watchdog_interval()` | microseconds | within which each `watchdog` step is expected; zero: none is         |
+///
+/// For seccomp::allowlist it also says which system calls it makes: a `static constexpr` array `system_calls`, see seccomp/rule.hpp.
 template <class T>
 concept Policy = requires(T& n, T const& c, step const& s, error_code& ec) {
     { c.check(ec) } -> std::same_as<void>;

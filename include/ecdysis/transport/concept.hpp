@@ -61,6 +61,8 @@ concept End = std::movable<E> && requires(E& end, E const& c, std::span<std::byt
 /// | `T::name`                 | string_view| the first word of ECDYSIS_HANDOFF, no spaces                       |
 /// | `t.make(descriptors, ec)` | offer<end> | in the parent; `descriptors` are all that this handoff will send, in the order of sending |
 /// | `t.adopt(text, ec)`       | end        | in the child; `errc::handoff_variable` if unreadable, `errc::stale_handoff` if the numbers are not that handoff's. On an error no descriptor is touched |
+///
+/// For seccomp::allowlist it also says which system calls it makes: a `static constexpr` array `system_calls`, see seccomp/rule.hpp.
 template <class T>
 concept Policy = End<typename T::end> && requires(T& t, std::span<os::borrowed_fd const> descriptors, std::string_view text, error_code& ec) {
     { T::name } -> std::convertible_to<std::string_view>;
