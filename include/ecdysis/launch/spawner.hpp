@@ -326,10 +326,16 @@ private:
             auto const why = ec == resource_unavailable_try_again ? error_code{ETOOMANYREFS, boost::system::system_category()} : ec;
             // The helper waits for them: it must not take the next request for that.
             said = converse({&spawner_wire::no_descriptors, 1}, {}, came, ec);
-            if (ec == operation_canceled)
+            if (ec == operation_canceled) {
                 ec = why;
+            } else {
+                ec = errc::spawner_gone;
+                let_helper_end();
+            }
             return said;
         }
+        if (ec == no_buffer_space || ec == not_enough_memory) // nothing was said
+            return said;
         // In line, as it would wait for a spawn of its own, but not for ever.
         os::received_message got;
         if (!ec && os::is_readable_within(socket_, std::chrono::seconds{10}))
