@@ -3,6 +3,8 @@
 #define BOOST_TEST_MODULE systemd_sandbox
 #include "harness/example.hpp"
 
+#include <ecdysis/os/process.hpp>
+
 #include <signal.h>
 
 #include <string>
