@@ -42,8 +42,8 @@ inline constexpr auto runtime_calls = declare(
             .untested_because("only at a moment that no test can bring about"),
         calls("sched_getaffinity", "malloc counts processors")
             .untested_because("only where /sys and /proc are not to be seen, as after chroot, and with some threads"),
-        calls("gettid", "abort").untested_because("a test that aborts says nothing of who called it"),
-        calls("tgkill", "abort", is(2, SIGABRT)).untested_because("a test that aborts says nothing of who called it"),
+        calls("gettid", "abort"),
+        calls("tgkill", "abort", is(2, SIGABRT)),
         calls("writev", "why it aborts", is(0, STDERR_FILENO)).untested_because("only with memory that is corrupt"),
         calls("clock_gettime", "the time, where the clock cannot be read without a call")
             .untested_because("only with a clock that vdso(7) does not read, as on some virtual machines"),
