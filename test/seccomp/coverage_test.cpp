@@ -98,11 +98,7 @@ public:
 
     void called(long number, std::array<std::uint64_t, 6> const& arguments)
     {
-        count(number, [&](seccomp::rule const& one) {
-            return one.answer == 0 && std::ranges::all_of(one.all_conditions(), [&](seccomp::condition const& of) {
-                return (arguments[of.argument] & of.mask) == of.value;
-            });
-        });
+        count(number, [&](seccomp::rule const& one) { return one.answer == 0 && one.holds(arguments); });
     }
     void answered(long number, long result)
     {

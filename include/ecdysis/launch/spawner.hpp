@@ -122,8 +122,9 @@ public:
         auto const flags = CLONE_PIDFD | SIGCHLD | (result.siblings_ ? CLONE_PARENT : 0);
         // A service that was taken over may write to files: not to /proc/PID/mem of the helper, which has no filter (proc(5)).
         // Before the helper is there, for nobody waits until it has done so itself.
-        bool const dumpable = ::prctl(PR_GET_DUMPABLE) == 1;
-        ::prctl(PR_SET_DUMPABLE, 0);
+        bool const dumpable = ::prctl(PR_GET_DUMPABLE) == 1; // 2 is for root alone, and cannot be set again
+        if (dumpable)
+            ::prctl(PR_SET_DUMPABLE, 0);
         auto const pid = static_cast<::pid_t>(::syscall(SYS_clone, flags, nullptr, &pidfd, nullptr, nullptr));
         if (pid == 0)
             spawner_helper{std::move(theirs), std::move(what), std::move(environment)}.run();

@@ -86,7 +86,7 @@ template <std::size_t N>
             bool alone = true;
             for (std::size_t b = first; b != last && alone; ++b) {
                 auto const j = order[b];
-                alone = i == j || !rules[j].covers(rules[i]) || (i < j && rules[i].covers(rules[j]));
+                alone = i == j || !rules[i].is_needless_beside(rules[j], i < j);
             }
             result[i] = alone;
         }

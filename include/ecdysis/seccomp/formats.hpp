@@ -51,7 +51,7 @@ namespace formats {
         bool is_needed = true;
         for (auto other = all.begin(); other != all.end() && is_needed; ++other)
             is_needed = !(one->answer != 0 && other->answer == 0 && other->covers(allowed)) &&
-                        (one == other || !other->covers(*one) || (one < other && says_the_same(*one, *other)));
+                        (one == other || !one->is_needless_beside(*other, one < other));
         if (is_needed)
             result.push_back(*one);
     }

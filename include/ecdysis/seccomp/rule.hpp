@@ -101,6 +101,11 @@ struct rule
         }
         return call == other.call;
     }
+    /// Whether this says nothing that `other` does not: of two that say the same, the one that is `first` is kept.
+    [[nodiscard]] constexpr bool is_needless_beside(rule const& other, bool first) const noexcept
+    {
+        return other.covers(*this) && !(first && covers(other));
+    }
 };
 
 /// `why`: half a sentence, for who reads the list and wonders.
