@@ -2,7 +2,7 @@
 #ifndef ECDYSIS_UPGRADER_HPP
 #define ECDYSIS_UPGRADER_HPP
 
-#include <ecdysis/generation.hpp>
+#include <ecdysis/generation/generation.hpp>
 #include <ecdysis/io/concept.hpp>
 #include <ecdysis/launch/concept.hpp>
 #include <ecdysis/launch/direct.hpp>

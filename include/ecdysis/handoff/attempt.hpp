@@ -2,9 +2,9 @@
 #ifndef ECDYSIS_HANDOFF_ATTEMPT_HPP
 #define ECDYSIS_HANDOFF_ATTEMPT_HPP
 
-#include <ecdysis/control.hpp>
 #include <ecdysis/error.hpp>
 #include <ecdysis/event.hpp>
+#include <ecdysis/generation/control.hpp>
 #include <ecdysis/handoff/announcement.hpp>
 #include <ecdysis/handoff/bequest.hpp>
 #include <ecdysis/handoff/link.hpp>

@@ -2,8 +2,8 @@
 #ifndef ECDYSIS_HANDOFF_PARENT_SIDE_HPP
 #define ECDYSIS_HANDOFF_PARENT_SIDE_HPP
 
-#include <ecdysis/control.hpp>
 #include <ecdysis/event.hpp>
+#include <ecdysis/generation/control.hpp>
 #include <ecdysis/handoff/attempt.hpp>
 #include <ecdysis/handoff/event_queue.hpp>
 #include <ecdysis/handoff/parent.hpp>
@@ -33,7 +33,7 @@ namespace ecdysis::handoff {
 /// Drives the parent's machine: results of the policies become its events, its actions calls of the policies.
 /// Everything runs with the lock of the io policy held.
 ///
-/// `Generation` gives the policies and does what concerns the whole process; see generation.hpp.
+/// `Generation` gives the policies and does what concerns the whole process; see generation/generation.hpp.
 template <class Generation>
 class parent_side
 {

@@ -4,7 +4,7 @@
 
 #include <ecdysis/io/asio_registration.hpp>
 #include <ecdysis/io/completion.hpp>
-#include <ecdysis/outcome.hpp>
+#include <ecdysis/io/outcome.hpp>
 
 #include <boost/asio/error.hpp>
 

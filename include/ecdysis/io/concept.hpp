@@ -4,8 +4,8 @@
 
 #include <ecdysis/drain.hpp>
 #include <ecdysis/error.hpp>
+#include <ecdysis/io/outcome.hpp>
 #include <ecdysis/os/fd.hpp>
-#include <ecdysis/outcome.hpp>
 
 #include <chrono>
 #include <concepts>

@@ -4,9 +4,9 @@
 
 #include <ecdysis/io/concept.hpp>
 #include <ecdysis/io/handle.hpp>
+#include <ecdysis/io/outcome.hpp>
 #include <ecdysis/io/sync_listener.hpp>
 #include <ecdysis/io/sync_pump.hpp>
-#include <ecdysis/outcome.hpp>
 #include <ecdysis/seccomp/rule.hpp>
 
 #include <sys/eventfd.h>

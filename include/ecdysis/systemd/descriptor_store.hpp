@@ -2,9 +2,9 @@
 #ifndef ECDYSIS_SYSTEMD_DESCRIPTOR_STORE_HPP
 #define ECDYSIS_SYSTEMD_DESCRIPTOR_STORE_HPP
 
+#include <ecdysis/generation/inventory.hpp>
 #include <ecdysis/handoff/inheritance.hpp>
 #include <ecdysis/handoff/wire.hpp>
-#include <ecdysis/inventory.hpp>
 #include <ecdysis/notify/concept.hpp>
 #include <ecdysis/notify/supervision.hpp>
 #include <ecdysis/offer.hpp>

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: BSL-1.0
-#ifndef ECDYSIS_SIGNAL_TRIGGERS_HPP
-#define ECDYSIS_SIGNAL_TRIGGERS_HPP
+#ifndef ECDYSIS_GENERATION_SIGNAL_TRIGGERS_HPP
+#define ECDYSIS_GENERATION_SIGNAL_TRIGGERS_HPP
 
-#include <ecdysis/control.hpp>
 #include <ecdysis/error.hpp>
+#include <ecdysis/generation/control.hpp>
 #include <ecdysis/io/concept.hpp>
 #include <ecdysis/io/signal_disposition.hpp>
 #include <ecdysis/options.hpp>

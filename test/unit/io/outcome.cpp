@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-#include <ecdysis/outcome.hpp>
+#include <ecdysis/io/outcome.hpp>
 
 #define BOOST_TEST_MODULE outcome
 #include <boost/test/unit_test.hpp>

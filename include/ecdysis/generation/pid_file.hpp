@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-#ifndef ECDYSIS_PID_FILE_HPP
-#define ECDYSIS_PID_FILE_HPP
+#ifndef ECDYSIS_GENERATION_PID_FILE_HPP
+#define ECDYSIS_GENERATION_PID_FILE_HPP
 
 #include <ecdysis/error.hpp>
 #include <ecdysis/os/call.hpp>

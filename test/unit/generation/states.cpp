@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-#include <ecdysis/states.hpp>
+#include <ecdysis/generation/states.hpp>
 
 #define BOOST_TEST_MODULE states
 #include <boost/test/unit_test.hpp>

@@ -1,25 +1,25 @@
 // SPDX-License-Identifier: BSL-1.0
-#ifndef ECDYSIS_GENERATION_HPP
-#define ECDYSIS_GENERATION_HPP
+#ifndef ECDYSIS_GENERATION_GENERATION_HPP
+#define ECDYSIS_GENERATION_GENERATION_HPP
 
-#include <ecdysis/control.hpp>
 #include <ecdysis/drain.hpp>
 #include <ecdysis/error.hpp>
 #include <ecdysis/event.hpp>
 #include <ecdysis/exit.hpp>
+#include <ecdysis/generation/control.hpp>
+#include <ecdysis/generation/inventory.hpp>
+#include <ecdysis/generation/only_upgrader.hpp>
+#include <ecdysis/generation/pid_file.hpp>
+#include <ecdysis/generation/signal_triggers.hpp>
+#include <ecdysis/generation/states.hpp>
 #include <ecdysis/handoff/child_side.hpp>
 #include <ecdysis/handoff/parent_side.hpp>
-#include <ecdysis/inventory.hpp>
+#include <ecdysis/io/outcome.hpp>
 #include <ecdysis/launch/program.hpp>
 #include <ecdysis/notify/supervision.hpp>
 #include <ecdysis/offer.hpp>
-#include <ecdysis/only_upgrader.hpp>
 #include <ecdysis/options.hpp>
 #include <ecdysis/os/readable.hpp>
-#include <ecdysis/outcome.hpp>
-#include <ecdysis/pid_file.hpp>
-#include <ecdysis/signal_triggers.hpp>
-#include <ecdysis/states.hpp>
 #include <ecdysis/systemd/activation.hpp>
 #include <ecdysis/systemd/descriptor_store.hpp>
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-#ifndef ECDYSIS_STATES_HPP
-#define ECDYSIS_STATES_HPP
+#ifndef ECDYSIS_GENERATION_STATES_HPP
+#define ECDYSIS_GENERATION_STATES_HPP
 
 #include <ecdysis/error.hpp>
 #include <ecdysis/handoff/bequest.hpp>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-#ifndef ECDYSIS_ONLY_UPGRADER_HPP
-#define ECDYSIS_ONLY_UPGRADER_HPP
+#ifndef ECDYSIS_GENERATION_ONLY_UPGRADER_HPP
+#define ECDYSIS_GENERATION_ONLY_UPGRADER_HPP
 
 #include <ecdysis/error.hpp>
 

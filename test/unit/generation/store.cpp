@@ -9,7 +9,7 @@
 #define BOOST_TEST_MODULE generation_store
 #include <boost/test/unit_test.hpp>
 
-#include "systemd/passed.hpp"
+#include "../systemd/passed.hpp"
 
 #include <stdlib.h>
 #include <sys/mman.h>

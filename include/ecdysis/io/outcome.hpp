@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-#ifndef ECDYSIS_OUTCOME_HPP
-#define ECDYSIS_OUTCOME_HPP
+#ifndef ECDYSIS_IO_OUTCOME_HPP
+#define ECDYSIS_IO_OUTCOME_HPP
 
 #include <ecdysis/error.hpp>
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-#ifndef ECDYSIS_INVENTORY_HPP
-#define ECDYSIS_INVENTORY_HPP
+#ifndef ECDYSIS_GENERATION_INVENTORY_HPP
+#define ECDYSIS_GENERATION_INVENTORY_HPP
 
 #include <ecdysis/drain.hpp>
 #include <ecdysis/handoff/bequest.hpp>

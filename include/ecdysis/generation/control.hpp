@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-#ifndef ECDYSIS_CONTROL_HPP
-#define ECDYSIS_CONTROL_HPP
+#ifndef ECDYSIS_GENERATION_CONTROL_HPP
+#define ECDYSIS_GENERATION_CONTROL_HPP
 
 #include <ecdysis/exit.hpp>
 #include <ecdysis/io/concept.hpp>

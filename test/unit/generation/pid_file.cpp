@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-#include <ecdysis/pid_file.hpp>
+#include <ecdysis/generation/pid_file.hpp>
 
 #define BOOST_TEST_MODULE pid_file
 #include <boost/test/unit_test.hpp>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-#include <ecdysis/control.hpp>
+#include <ecdysis/generation/control.hpp>
 
 #define BOOST_TEST_MODULE control
 #include <boost/test/unit_test.hpp>

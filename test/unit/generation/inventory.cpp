@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: BSL-1.0
-#include <ecdysis/inventory.hpp>
+#include <ecdysis/generation/inventory.hpp>
 
 #define BOOST_TEST_MODULE inventory
 #include <boost/test/unit_test.hpp>
 
 #include <ecdysis/io/sync.hpp>
 
-#include "systemd/passed.hpp"
+#include "../systemd/passed.hpp"
 
 #include <fcntl.h>
 #include <stdlib.h>
