@@ -3,8 +3,8 @@
 #define ECDYSIS_GENERATION_CONTROL_HPP
 
 #include <ecdysis/exit.hpp>
+#include <ecdysis/generation/sockets.hpp>
 #include <ecdysis/io/concept.hpp>
-#include <ecdysis/listener.hpp>
 #include <ecdysis/os/call.hpp>
 #include <ecdysis/os/fd.hpp>
 #include <ecdysis/os/unix_path.hpp>

@@ -3,11 +3,11 @@
 #define ECDYSIS_GENERATION_INVENTORY_HPP
 
 #include <ecdysis/drain.hpp>
+#include <ecdysis/generation/sockets.hpp>
 #include <ecdysis/handoff/bequest.hpp>
 #include <ecdysis/handoff/inheritance.hpp>
 #include <ecdysis/handoff/socket_record.hpp>
 #include <ecdysis/handoff/wire.hpp>
-#include <ecdysis/listener.hpp>
 #include <ecdysis/systemd/activation.hpp>
 
 #include <fcntl.h>

@@ -4,9 +4,9 @@
 
 #include <ecdysis/address.hpp>
 #include <ecdysis/error.hpp>
+#include <ecdysis/generation/sockets.hpp>
 #include <ecdysis/handoff/socket_record.hpp>
 #include <ecdysis/handoff/wire.hpp>
-#include <ecdysis/listener.hpp>
 #include <ecdysis/os/call.hpp>
 #include <ecdysis/os/fd.hpp>
 #include <ecdysis/os/identity.hpp>

@@ -2,6 +2,7 @@
 #ifndef ECDYSIS_SYSTEMD_STORED_NAME_HPP
 #define ECDYSIS_SYSTEMD_STORED_NAME_HPP
 
+#include <ecdysis/address.hpp>
 #include <ecdysis/error.hpp>
 #include <ecdysis/handoff/socket_record.hpp>
 #include <ecdysis/handoff/wire.hpp>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-#include <ecdysis/listener.hpp>
+#include <ecdysis/generation/sockets.hpp>
 
 #define BOOST_TEST_MODULE listener
 #include <boost/test/unit_test.hpp>
