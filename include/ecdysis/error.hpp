@@ -82,7 +82,7 @@ enum class condition {
     case errc::handoff_variable: return "ECDYSIS_HANDOFF cannot be read";
     case errc::stale_handoff: return "ECDYSIS_HANDOFF does not belong to this process; remove it from the environment";
     case errc::transport_mismatch: return "parent and child are built with different transports";
-    case errc::version_mismatch: return "parent and child speak different versions of the handoff";
+    case errc::version_mismatch: return "parent and child speak different versions of the handoff; restart the service once";
     case errc::corrupt_handoff: return "the handoff is corrupt";
     case errc::handoff_closed: return "the handoff was closed before it was complete";
     case errc::handoff_timeout: return "the parent did not hand over in time";

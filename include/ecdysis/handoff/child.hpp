@@ -6,8 +6,8 @@
 
 namespace ecdysis::handoff {
 
-/// The child's side of the protocol, from its first frame to serving. It takes events and gives back actions;
-/// it owns no descriptor, reads no clock and makes no system call. A value: copy it to explore it.
+/// The child's side of the protocol, from its first frame until the service is its own. It takes events and gives back
+/// actions; it owns no descriptor, reads no clock and makes no system call. A value: copy it to explore it.
 class child
 {
 public:
@@ -16,9 +16,11 @@ public:
         starting,  ///< has all; the program starts up
         waiting,   ///< said ready
         committed, ///< may accept
-        serving,   ///< said serving, or has nobody left to say it to; hears a stop that crossed it on the way
+        serving,   ///< said serving; the service is the parent's still
+        in_charge, ///< the service is this generation's
+        stopping,  ///< stopped by a trigger of its own after commit; what that means is the parent's to say
         given_up,  ///< must not serve
-        stopped,
+        stopped,   ///< drains, and has nothing more to hear
     };
 
     enum class event {
@@ -26,7 +28,9 @@ public:
         frame,        ///< hello, descriptors
         end,          ///< frame: the handoff is complete
         commit,       ///< frame: the child may accept
-        stop_frame,   ///< frame: the parent was told to stop
+        alive_asked,  ///< frame: does the host's loop run?
+        yours,        ///< frame: the service is the child's; again: signals that came late
+        stop_frame,   ///< frame: the service stops, or was taken back
         garbage,      ///< what came makes no sense here
         closed,       ///< the parent closed its end, all it sent was read; says nothing of its life
         parent_ended, ///< the parent's pidfd says so
@@ -39,16 +43,21 @@ public:
     };
 
     enum class action {
-        ask,          ///< for the next frame
-        send_ready,   ///< with what was claimed
+        ask,           ///< for the next frame
+        send_ready,    ///< with what was claimed
         send_fail,
         send_serving,
-        send_stop,    ///< the service stops
-        take_over,    ///< committed: the host may accept
-        become_heir,  ///< the parent died before commit: take over without it
-        give_up,      ///< ready fails; the process should end
-        stop,
-        read_rest,    ///< read all frames that are there, then give the event nothing_left
+        send_alive,
+        send_taken,
+        send_stopping, ///< accepting has ended
+        accept,        ///< committed: the host may accept
+        be_heir,       ///< the parent died before commit: accept, and take the service without it
+        take_service,  ///< pid file, store, watchdog, control sockets
+        heed_signals,  ///< a signal for an upgrade came to the parent
+        give_up,       ///< ready fails; the process should end
+        stop,          ///< end accepting, drain, end
+        end_service,   ///< the service is ours, and has stopped: what the last generation removes, go
+        read_rest,     ///< read all frames that are there, then give the event nothing_left
         close_handoff,
     };
 
@@ -60,10 +69,8 @@ public:
     [[nodiscard]] constexpr state now() const noexcept { return state_; }
     [[nodiscard]] constexpr bool may_accept() const noexcept
     {
-        return state_ == state::committed || state_ == state::serving;
+        return state_ == state::committed || state_ == state::serving || state_ == state::in_charge;
     }
-    /// The parent has not heard that we serve, and serves on if we end.
-    [[nodiscard]] constexpr bool may_be_taken_back() const noexcept { return state_ == state::committed && !silent_; }
 
     [[nodiscard]] constexpr actions on(event e) noexcept
     {
@@ -77,9 +84,12 @@ public:
         case state::waiting:
             return waiting(e);
         case state::committed:
-            return committed(e);
         case state::serving:
-            return serving(e);
+            return accepting(e);
+        case state::in_charge:
+            return in_charge(e);
+        case state::stopping:
+            return stopping(e);
         case state::given_up:
         case state::stopped:
             break;
@@ -102,8 +112,7 @@ private:
             state_ = state::starting;
             return {};
         case event::host_failed: // what came cannot be used, and the parent hears why
-            state_ = state::given_up;
-            return {action::send_fail, action::give_up};
+            return fail();
         case event::closed:
             // An ended parent is judged when the rest was read.
             if (parent_ended_)
@@ -113,6 +122,8 @@ private:
         case event::garbage:
         case event::deadline:
         case event::commit:
+        case event::alive_asked:
+        case event::yours:
         case event::stop_frame:
         case event::stop:
             return give_up();
@@ -128,23 +139,23 @@ private:
             if (parent_ended_) {
                 if (!heir_allowed_) // the host was faster than nothing_left
                     return give_up();
-                return become_heir();
+                return be_heir();
             }
             state_ = state::waiting;
             return {action::send_ready};
         case event::host_failed:
-            state_ = state::given_up;
-            return {action::send_fail, action::give_up};
+            return fail();
         case event::nothing_left:
             if (heir_allowed_)
                 return {};
             return give_up();
         case event::stop:
-            state_ = state::stopped;
-            return {action::stop, action::close_handoff};
+            return stop_before_commit();
         case event::frame:
         case event::end:
         case event::commit:
+        case event::alive_asked:
+        case event::yours:
         case event::stop_frame:
         case event::garbage:
             return give_up();
@@ -158,19 +169,19 @@ private:
         switch (e) {
         case event::commit:
             state_ = state::committed;
-            return {action::take_over};
+            return {action::accept};
         case event::nothing_left:
             if (!heir_allowed_)
                 return give_up();
-            return become_heir();
+            return be_heir();
         case event::stop:
-            state_ = state::stopped;
-            return {action::stop, action::close_handoff};
+            return stop_before_commit();
         case event::host_failed:
-            state_ = state::given_up;
-            return {action::send_fail, action::give_up};
+            return fail();
         case event::frame:
         case event::end:
+        case event::alive_asked:
+        case event::yours:
         case event::stop_frame:
         case event::garbage:
             return give_up();
@@ -179,46 +190,68 @@ private:
         }
     }
 
-    constexpr actions committed(event e) noexcept
+    /// The service is the parent's, and with its death ours.
+    constexpr actions accepting(event e) noexcept
     {
         switch (e) {
         case event::host_serves:
+            if (state_ != state::committed)
+                return {};
             state_ = state::serving;
-            if (silent_)
-                return {action::send_serving, action::close_handoff};
             return {action::send_serving};
-        case event::closed:
+        case event::alive_asked:
+            return {action::send_alive};
+        case event::yours:
+            state_ = state::in_charge;
+            return {action::take_service, action::send_taken};
         case event::nothing_left:
-            silent_ = true;
-            return {};
+            state_ = state::in_charge;
+            return {action::take_service, action::close_handoff};
+        case event::host_failed: // the parent takes the service back, or has died, and then it is ours all the same
+            return {action::send_fail};
         case event::stop_frame:
             state_ = state::stopped;
-            return {action::stop, action::close_handoff};
+            return {action::stop, action::send_stopping, action::close_handoff};
         case event::stop:
-            // This generation is the service now: its stop is the service's, so the parent must not take it back.
-            state_ = state::stopped;
-            return {action::send_stop, action::stop, action::close_handoff};
+            state_ = state::stopping;
+            return {action::stop, action::send_stopping};
         default:
             return {};
         }
     }
 
-    // A parent that is stopped before it reads that we serve has forwarded the stop: it must not be lost.
-    constexpr actions serving(event e) noexcept
+    constexpr actions in_charge(event e) noexcept
     {
-        if (silent_)
-            return {};
         switch (e) {
+        case event::yours:
+            return {action::heed_signals};
         case event::stop_frame:
             state_ = state::stopped;
             return {action::stop, action::close_handoff};
-        case event::stop:
-            // The parent may not have read yet that we serve; with our end it would take back what was stopped.
-            return {action::send_stop};
+        case event::stop: // how the service stops is the parent's machine's to say
+            state_ = state::stopped;
+            return {action::close_handoff};
         case event::closed:
         case event::nothing_left:
-            silent_ = true;
             return {action::close_handoff};
+        default:
+            return {};
+        }
+    }
+
+    /// The parent takes back, or stops too; or it had announced us before it heard, and then the service has ended.
+    constexpr actions stopping(event e) noexcept
+    {
+        switch (e) {
+        case event::stop_frame:
+            state_ = state::stopped;
+            return {action::close_handoff};
+        case event::yours:
+            state_ = state::stopped;
+            return {action::end_service, action::send_taken, action::close_handoff};
+        case event::nothing_left:
+            state_ = state::stopped;
+            return {action::end_service, action::close_handoff};
         default:
             return {};
         }
@@ -230,24 +263,30 @@ private:
             return {};
         parent_ended_ = true;
         switch (state_) {
-        case state::receiving:
-        case state::starting:
-        case state::waiting:
-        case state::committed:
-        case state::serving:
-            if (silent_)
-                return {};
-            return {action::read_rest};
-        default:
+        case state::given_up:
+        case state::stopped:
             return {};
+        default:
+            return {action::read_rest};
         }
     }
 
-    constexpr actions become_heir() noexcept
+    constexpr actions be_heir() noexcept
     {
-        state_ = state::committed;
-        silent_ = true;
-        return {action::become_heir};
+        state_ = state::in_charge;
+        return {action::be_heir, action::take_service, action::close_handoff};
+    }
+
+    constexpr actions stop_before_commit() noexcept
+    {
+        state_ = state::stopped;
+        return {action::send_fail, action::stop, action::close_handoff};
+    }
+
+    constexpr actions fail() noexcept
+    {
+        state_ = state::given_up;
+        return {action::send_fail, action::give_up};
     }
 
     constexpr actions give_up() noexcept
@@ -258,7 +297,6 @@ private:
 
     state state_ = state::receiving;
     bool parent_ended_ = false; ///< seen on its pidfd; what it sent before may still be unread
-    bool silent_ = false;       ///< with `committed` and `serving`: nothing more can come from the parent
     bool heir_allowed_;
 };
 

@@ -26,7 +26,9 @@
 /// and kinds of descriptors: this one skips the fields, and gives the types and kinds by their numbers.
 namespace ecdysis::handoff {
 
-inline constexpr std::uint16_t protocol_version = 1;
+/// Version 1 told the service manager before commit and had no `yours`: neither side can do without what the other does,
+/// so it is refused. From this version on both say what they know, in `hello` and `more`.
+inline constexpr std::uint16_t protocol_version = 2;
 
 inline constexpr std::size_t header_size = 8;
 /// PIPE_BUF: the most that a pipe takes whole or not at all (pipe(7)).
@@ -80,6 +82,7 @@ struct record
 struct more
 {
     os::process_id sender = os::process_id::none;
+    std::uint16_t version = protocol_version; ///< version 1 did not say it
     friend bool operator==(more const&, more const&) = default;
 };
 
@@ -131,11 +134,50 @@ struct serving
     friend bool operator==(serving const&, serving const&) = default;
 };
 
-/// Whichever was told to stop after commit tells the other: the service stops.
+/// Parent to child, after commit: end accepting, drain, end.
 struct stop
 {
-    bool partial = false; ///< the service manager is told nothing
+    enum class reason : std::uint8_t {
+        service = 0,    ///< the service stops
+        partial = 1,    ///< the same, and the service manager is told nothing
+        taken_back = 2, ///< the parent serves on
+    };
+    reason why = reason::service;
     friend bool operator==(stop const&, stop const&) = default;
+};
+
+/// The parent asks, at the end of the probation, whether the child's loop runs.
+struct alive_question
+{
+    friend bool operator==(alive_question const&, alive_question const&) = default;
+};
+
+/// The child answers from its loop.
+struct alive
+{
+    friend bool operator==(alive const&, alive const&) = default;
+};
+
+/// The service is the child's: pid file, watchdog, store, control sockets. Said again where a signal came late.
+struct yours
+{
+    bool again = false; ///< a signal asked for an upgrade meanwhile: begin one
+    friend bool operator==(yours const&, yours const&) = default;
+};
+
+/// The child has taken the service over. On both sides of the wire `warnings` is cut to one line of at most `max_reason`
+/// bytes.
+struct taken
+{
+    std::string warnings; ///< what did not work, for whoever asked; empty: nothing
+    friend bool operator==(taken const&, taken const&) = default;
+};
+
+/// The child has ended accepting, told so or by a stop of its own, and drains.
+struct stopping
+{
+    bool partial = false; ///< a stop of its own that is a partial one
+    friend bool operator==(stopping const&, stopping const&) = default;
 };
 
 /// A frame of a type that a later version added; to be skipped.
@@ -146,7 +188,8 @@ struct unknown
 };
 
 /// On the wire, the type of a frame is its place here, counted from 1; so add at the end, before `unknown`.
-using frame = std::variant<more, hello, descriptors, end, ready, fail, commit, serving, stop, unknown>;
+using frame = std::variant<more, hello, descriptors, end, ready, fail, commit, serving, stop, alive_question, alive, yours,
+                           taken, stopping, unknown>;
 
 struct header
 {
@@ -189,6 +232,7 @@ public:
     explicit reader(std::span<std::byte const> bytes) noexcept : left_{bytes} {}
 
     [[nodiscard]] bool failed() const noexcept { return failed_; }
+    [[nodiscard]] bool at_end() const noexcept { return left_.empty(); }
 
     [[nodiscard]] std::span<std::byte const> take(std::size_t size) noexcept
     {
@@ -288,6 +332,14 @@ struct packed
     return line;
 }
 
+// The one field of each frame that has one.
+
+[[nodiscard]] inline std::string_view text_of(fail const& it) noexcept { return it.why; }
+[[nodiscard]] inline std::string_view text_of(taken const& it) noexcept { return it.warnings; }
+[[nodiscard]] constexpr std::uint8_t byte_of(stop const& it) noexcept { return static_cast<std::uint8_t>(it.why); }
+[[nodiscard]] constexpr std::uint8_t byte_of(yours const& it) noexcept { return it.again ? 1 : 0; }
+[[nodiscard]] constexpr std::uint8_t byte_of(stopping const& it) noexcept { return it.partial ? 1 : 0; }
+
 /// The bytes of `f`.
 ///
 /// Errors: `errc::name_too_long` if a record is not within the limits, `errc::descriptor_limit` if the records are
@@ -305,8 +357,9 @@ struct packed
     auto const put_frame = [&](auto const& it) {
         using type = std::remove_cvref_t<decltype(it)>;
         if constexpr (std::same_as<type, more>) {
-            begin(4);
+            begin(4 + 2);
             out.put(static_cast<std::uint32_t>(os::number(it.sender)));
+            out.put(it.version);
         } else if constexpr (std::same_as<type, hello>) {
             begin(2 + 4 + 8);
             out.put(it.version);
@@ -346,13 +399,13 @@ struct packed
                     eight = static_cast<std::uint8_t>(eight | (it.claimed[i + bit] ? 1U << bit : 0U));
                 out.put(eight);
             }
-        } else if constexpr (std::same_as<type, fail>) {
-            auto const line = one_line(it.why);
+        } else if constexpr (std::same_as<type, fail> || std::same_as<type, taken>) {
+            auto const line = one_line(text_of(it));
             begin(2 + line.size());
             out.put(std::string_view{line});
-        } else if constexpr (std::same_as<type, stop>) {
+        } else if constexpr (std::same_as<type, stop> || std::same_as<type, yours> || std::same_as<type, stopping>) {
             begin(1);
-            out.put(static_cast<std::uint8_t>(it.partial));
+            out.put(byte_of(it));
         } else {
             static_assert(std::is_empty_v<type> || std::same_as<type, unknown>, "say how this frame looks on the wire");
             begin(0);
@@ -397,6 +450,7 @@ struct packed
         type result{};
         if constexpr (std::same_as<type, more>) {
             result.sender = in.process();
+            result.version = in.at_end() ? std::uint16_t{1} : in.number<std::uint16_t>();
         } else if constexpr (std::same_as<type, hello>) {
             result.version = in.number<std::uint16_t>();
             if (result.version == protocol_version) {
@@ -427,7 +481,13 @@ struct packed
                 result.claimed[i] = (std::to_integer<unsigned>(bits[i / 8]) >> (i % 8) & 1U) != 0;
         } else if constexpr (std::same_as<type, fail>) {
             result.why = one_line(in.text(max_frame));
+        } else if constexpr (std::same_as<type, taken>) {
+            result.warnings = one_line(in.text(max_frame));
         } else if constexpr (std::same_as<type, stop>) {
+            result.why = stop::reason{in.number<std::uint8_t>()};
+        } else if constexpr (std::same_as<type, yours>) {
+            result.again = in.number<std::uint8_t>() != 0;
+        } else if constexpr (std::same_as<type, stopping>) {
             result.partial = in.number<std::uint8_t>() != 0;
         } else if constexpr (std::same_as<type, unknown>) {
             result.type = head.type;
