@@ -42,7 +42,7 @@ enum class errc {
     child_failed,         ///< the child ended before it was ready, or said that it fails
     child_closed,         ///< the child closed the handoff and lives on
     ready_timeout,        ///< the child was not ready in time
-    serving_timeout,      ///< the child was committed, but did not say in time that it serves
+    serving_timeout,      ///< the child was committed, but did not say in time that it serves, or is alive
     no_service_manager,   ///< NOTIFY_SOCKET is not set
     state_not_sealed,     ///< state that was handed over could still be changed by another process
     program_unknown,      ///< the program cannot be found as it was given at start
@@ -51,6 +51,7 @@ enum class errc {
     spawner_program,      ///< launch::spawner was forked for another program
     seccomp_architecture, ///< a filter for another architecture than the allowlist's
     seccomp_allows_all,   ///< a filter that allows what it does not name
+    manager_timeout,      ///< the service manager's socket did not accept a message in time
 };
 
 /// Groups of errors that a caller would test for together.
@@ -104,6 +105,7 @@ enum class condition {
     case errc::child_closed: return "the new generation closed the handoff";
     case errc::ready_timeout: return "the new generation was not ready in time";
     case errc::serving_timeout: return "the new generation did not say in time that it serves";
+    case errc::manager_timeout: return "the service manager does not read what it is told";
     case errc::no_service_manager: return "NOTIFY_SOCKET is not set; run under systemd with Type=notify, or let it be optional";
     case errc::state_not_sealed: return "the state that was handed over is not sealed";
     case errc::program_unknown: return "the program cannot be found";
@@ -153,7 +155,8 @@ public:
                       errc::wrong_parent, errc::descriptor_mismatch, errc::state_not_sealed);
         case condition::upgrade_failed:
             return is(errc::child_failed, errc::child_closed, errc::ready_timeout, errc::serving_timeout,
-                      errc::descriptor_limit, errc::program_unknown, errc::corrupt_handoff, errc::state_failed, errc::spawner_gone, errc::spawner_program);
+                      errc::descriptor_limit, errc::program_unknown, errc::corrupt_handoff, errc::state_failed,
+                      errc::spawner_gone, errc::spawner_program, errc::manager_timeout);
         case condition::retryable:
             return is(errc::busy, errc::not_serving, errc::already_waiting);
         }

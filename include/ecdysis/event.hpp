@@ -22,8 +22,9 @@ enum class phase {
     serving,      ///< also: committed, and the child's word that it serves is awaited
     launching,    ///< the program is being started
     handing_over, ///< the child pulls
-    announcing,   ///< the service manager is told
     committing,   ///< the commit is being sent
+    probation,    ///< the child serves, and must go on to
+    announcing,   ///< the service manager is told of the new main process, and the child that the service is its own
     draining,     ///< finishing open connections
 };
 
@@ -36,8 +37,9 @@ enum class phase {
     case phase::serving: return "serving";
     case phase::launching: return "launching";
     case phase::handing_over: return "handing over";
-    case phase::announcing: return "announcing";
     case phase::committing: return "committing";
+    case phase::probation: return "probation";
+    case phase::announcing: return "announcing";
     case phase::draining: return "draining";
     }
     return "";
@@ -51,9 +53,11 @@ struct inherited { std::size_t descriptors; os::process_id parent; };
 /// At commit: no line of this host claimed what the parent handed over, or the service manager passed, by that name;
 /// closed now.
 struct unclaimed { std::string name; };
-/// A child: the parent died before commit, where no service manager supervises it; this generation goes on without it.
+/// A child: the parent died, after its commit, or where no service manager supervises it also before; this generation goes
+/// on without it.
 struct heir { os::process_id parent; };
-/// This generation accepts: the first one at ready, a child when it is about to tell its parent so.
+/// This generation accepts: the first one at ready, a child when it is about to tell its parent so. The service is a child's
+/// own later, when its parent's `upgraded` comes.
 struct serving {};
 /// An upgrade begins; the events up to `upgraded` or `upgrade_failed` are its.
 struct upgrade_requested { trigger by; };
@@ -63,15 +67,22 @@ struct refused { trigger by; error_code why; };
 struct launched { os::process_id child; std::string program; };
 /// The child has been sent all.
 struct handed_over { os::process_id child; std::size_t descriptors; };
-/// The child could serve; the service manager is told next.
+/// A signal asks for an upgrade while one runs, or before this generation serves: one more follows.
+struct postponed { trigger by; };
+/// The child could serve.
 struct child_ready { os::process_id child; };
 /// The child may accept.
 struct committed { os::process_id child; std::chrono::nanoseconds since_trigger; };
-/// The child accepts; this generation has stopped to.
+/// The child accepts. This generation has paused, and watches it for options.probation.
+struct child_serves { os::process_id child; };
+/// A child with a commit is not to be the service: this generation accepts again. `upgrade_failed` says why. If the child
+/// lives, it was told to finish its connections and end.
+struct taken_back { os::process_id child; };
+/// The service is the child's; this generation drains.
 struct upgraded { os::process_id child; std::chrono::nanoseconds since_trigger; };
 /// This generation serves on. `during`: where the upgrade was when it began to fail; `why`: of
 /// condition::upgrade_failed, errc::stopped, or what the system or the host's fill said; `reason`: the words that
-/// whoever asked hears. With errc::serving_timeout it is not over: the child is committed and both generations accept.
+/// whoever asked hears.
 struct upgrade_failed { phase during; error_code why; std::string reason; };
 /// Accepting ends, and no child follows; `why` is what wait() gives.
 struct stopping { exit why; };
@@ -91,7 +102,8 @@ struct event
 {
     using variant = std::variant<events::inherited, events::unclaimed, events::heir, events::serving,
                                  events::upgrade_requested, events::refused, events::launched, events::handed_over,
-                                 events::child_ready, events::committed, events::upgraded, events::upgrade_failed,
+                                 events::postponed, events::child_ready, events::committed, events::child_serves,
+                                 events::taken_back, events::upgraded, events::upgrade_failed,
                                  events::stopping, events::draining, events::closing_idle, events::drained,
                                  events::warning>;
 
@@ -136,7 +148,7 @@ inline std::string event::text() const
             else if constexpr (std::is_same_v<T, events::unclaimed>)
                 return "nobody claimed " + step.name + ", closed";
             else if constexpr (std::is_same_v<T, events::heir>)
-                return "the parent, " + pid_of(step.parent) + ", died before commit; going on without it";
+                return "the parent, " + pid_of(step.parent) + ", died; going on without it";
             else if constexpr (std::is_same_v<T, events::serving>)
                 return "serving";
             else if constexpr (std::is_same_v<T, events::upgrade_requested>)
@@ -147,12 +159,18 @@ inline std::string event::text() const
                 return "launched " + step.program + " as " + pid_of(step.child);
             else if constexpr (std::is_same_v<T, events::handed_over>)
                 return "handed " + std::to_string(step.descriptors) + " descriptors to " + pid_of(step.child);
+            else if constexpr (std::is_same_v<T, events::postponed>)
+                return "one more upgrade follows, requested by " + step.by.text();
+            else if constexpr (std::is_same_v<T, events::child_serves>)
+                return pid_of(step.child) + " serves, on probation";
+            else if constexpr (std::is_same_v<T, events::taken_back>)
+                return "taken back from " + pid_of(step.child) + ", serving on";
             else if constexpr (std::is_same_v<T, events::child_ready>)
                 return "the child, " + pid_of(step.child) + ", is ready";
             else if constexpr (std::is_same_v<T, events::committed>)
                 return "committed to " + pid_of(step.child) + " after " + ms(step.since_trigger);
             else if constexpr (std::is_same_v<T, events::upgraded>)
-                return pid_of(step.child) + " serves, after " + ms(step.since_trigger);
+                return "the service is that of " + pid_of(step.child) + " after " + ms(step.since_trigger);
             else if constexpr (std::is_same_v<T, events::upgrade_failed>)
                 return std::string{"the upgrade failed while "} + name(step.during) + ": " + step.reason;
             else if constexpr (std::is_same_v<T, events::stopping>)

@@ -38,10 +38,19 @@ struct options
     std::chrono::milliseconds handoff_timeout{10'000}; ///< child: from its start until it has all
     std::chrono::milliseconds ready_timeout{60'000};   ///< parent: from launch until the child is ready
     std::chrono::milliseconds barrier_timeout{5'000};  ///< parent: for the service manager to work through its messages
-    std::chrono::milliseconds serving_timeout{10'000}; ///< parent: from commit until the child serves; then it is reported
-    std::chrono::milliseconds kill_grace{5'000};       ///< parent: from SIGTERM to SIGKILL for a child that failed
+    /// Parent: from commit until the child says that it serves, and from the end of its probation until it answers. Then the
+    /// service is taken back.
+    std::chrono::milliseconds serving_timeout{10'000};
+    /// Parent: how long the child must serve before the service is its own. Until then the parent has paused, and takes the
+    /// service back at once if the child ends, fails or does not answer. 0: it must only answer.
+    std::chrono::milliseconds probation{0};
+    /// Parent: how long a child that gave up may take to end, and one that is to end its connections to say so; then SIGKILL.
+    std::chrono::milliseconds kill_grace{5'000};
+    /// Parent: how long a child from which the service was taken back may take to finish its connections; then SIGKILL.
+    std::chrono::milliseconds drain_timeout{60'000};
     /// Signals that ask for an upgrade sooner than this after the last attempt ended, or after this generation
-    /// began to serve, are put together and answered by one upgrade when it has passed.
+    /// began to serve, are put together and answered by one upgrade when it has passed. Those that come during an upgrade
+    /// are one more upgrade afterwards.
     std::chrono::milliseconds signal_interval{100};
 
     /// Drain: connections that wait for a next request are told to close after this.

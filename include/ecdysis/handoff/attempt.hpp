@@ -5,17 +5,18 @@
 #include <ecdysis/error.hpp>
 #include <ecdysis/event.hpp>
 #include <ecdysis/generation/control.hpp>
-#include <ecdysis/handoff/announcement.hpp>
 #include <ecdysis/handoff/bequest.hpp>
-#include <ecdysis/handoff/link.hpp>
+#include <ecdysis/handoff/child_process.hpp>
+#include <ecdysis/handoff/confirmed_message.hpp>
+#include <ecdysis/handoff/conversation.hpp>
 #include <ecdysis/io/concept.hpp>
-#include <ecdysis/launch/concept.hpp>
 #include <ecdysis/os/fd.hpp>
 #include <ecdysis/os/process.hpp>
 
 #include <algorithm>
 #include <chrono>
 #include <cstddef>
+#include <memory>
 #include <optional>
 #include <string>
 #include <utility>
@@ -24,10 +25,11 @@
 namespace ecdysis::handoff {
 
 /// One upgrade of the parent's, from its trigger to its end: what it holds, how far it is, and the words for it.
-template <class Io, class Notify, class End>
+template <class Io, class Notify, class Launch, class End>
 struct attempt
 {
     using handle = typename Io::handle;
+    using message = handoff::confirmed_message<Io, Notify>;
 
     trigger by{};
     requester who{};
@@ -36,8 +38,7 @@ struct attempt
     std::string reason{};            ///< why it fails, if not by the child's own end
     error_code why = errc::child_failed;
     std::string words{};             ///< what the child said of its failure
-    os::exit_status status{};
-    bool child_was_killed = false;
+    std::string warnings{};          ///< what the child could not do as it took over
     bool child_was_reaped = false;
 
     handoff::bequest bequest{};
@@ -46,19 +47,21 @@ struct attempt
     std::vector<bool> claims{};
     os::owned_fd channel{};
 
-    launch::process child{};
-    unsigned looks = 0; ///< at how the child ended, so far
+    std::unique_ptr<child_process<Io, Launch>> child{};
+    os::process_id pid = os::process_id::none; ///< the child's
     std::vector<os::owned_fd> theirs{}; ///< the child's side, until it was started
     std::vector<os::borrowed_fd> inherited{}; ///< what it is started with
-    std::optional<handoff::link<End>> link{};
-    std::optional<handoff::announcement<Io, Notify>> announcement{};
-    bool partial_stop = false; ///< what the child was told is one
-    bool was_committed = false;
+    std::unique_ptr<conversation<Io, End>> link{};
+    std::optional<message> reaching{};
+    std::optional<message> announcement{};
+    bool child_stops = false;   ///< it has said that it ends accepting
+    bool partial_stop = false;  ///< and that its stop is a partial one
+    char const* last_heard = "nothing"; ///< the name of its last frame
+    std::optional<trigger> passed_on{}; ///< a signal for an upgrade that goes with `yours`, until that is sent
 
-    handle frame_watch{};
-    handle child_watch{};
     handle timer{};
-    handle retry{};
+    unsigned armed = 0; ///< how often the timer was armed or disarmed
+    handle later{};     ///< a turn of the loop, or the end of listening to signals
 
     /// The first cause is the one to tell.
     void fail_with(std::string cause, error_code code)
@@ -73,10 +76,11 @@ struct attempt
     {
         auto const said = words.empty() ? std::string{} : ": " + words;
         // An end of the child's own says more than what we noticed of it on the way, unless it was told to end, or is that
-        // of a wrapper whose own child was refused.
-        bool const says_more = why == errc::stopped || why == errc::wrong_parent;
-        if ((child_was_reaped && !child_was_killed && !says_more) || reason.empty())
-            return status.text() + said;
+        // of a wrapper whose own child was refused, or of another version.
+        bool const says_more = why == errc::stopped || why == errc::wrong_parent || why == errc::version_mismatch;
+        bool const ended = child_was_reaped && !child->was_killed() && !says_more;
+        if (child && (ended || reason.empty()))
+            return (child_was_reaped ? child->status().text() : std::string{"the new generation gave up"}) + said;
         return reason + said;
     }
 
@@ -87,16 +91,25 @@ struct attempt
     [[nodiscard]] std::string ok_line(unsigned generation) const
     {
         auto const us = std::chrono::duration_cast<std::chrono::microseconds>(since_trigger()).count();
-        return "ok generation=" + std::to_string(generation) + " pid=" + std::to_string(os::number(child.pid)) +
-               " took_ms=" + std::to_string(us / 1000) + "." + std::to_string(us / 100 % 10);
+        auto line = "ok generation=" + std::to_string(generation) + " pid=" + std::to_string(os::number(pid)) +
+                    " took_ms=" + std::to_string(us / 1000) + "." + std::to_string(us / 100 % 10);
+        if (!warnings.empty())
+            line += " warnings=" + quoted(warnings);
+        return line;
     }
 
-    [[nodiscard]] static std::string failed_line(phase where, std::string text)
+    [[nodiscard]] static std::string failed_line(phase where, std::string const& text)
     {
-        std::ranges::replace(text, '"', '\'');
         std::string place = name(where);
         std::ranges::replace(place, ' ', '-');
-        return "failed phase=" + place + " reason=\"" + one_line(text) + "\"";
+        return "failed phase=" + place + " reason=" + quoted(text);
+    }
+
+private:
+    [[nodiscard]] static std::string quoted(std::string text)
+    {
+        std::ranges::replace(text, '"', '\'');
+        return '"' + one_line(text) + '"';
     }
 };
 

@@ -2,8 +2,10 @@
 #ifndef ECDYSIS_HANDOFF_CHILD_SIDE_HPP
 #define ECDYSIS_HANDOFF_CHILD_SIDE_HPP
 
+#include <ecdysis/error.hpp>
 #include <ecdysis/event.hpp>
 #include <ecdysis/handoff/child.hpp>
+#include <ecdysis/handoff/conversation.hpp>
 #include <ecdysis/handoff/event_queue.hpp>
 #include <ecdysis/handoff/inheritance.hpp>
 #include <ecdysis/handoff/link.hpp>
@@ -21,11 +23,11 @@
 #include <chrono>
 #include <climits>
 #include <cstdint>
-#include <deque>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
+#include <variant>
 #include <vector>
 
 namespace ecdysis::handoff {
@@ -47,8 +49,9 @@ namespace ecdysis::handoff {
 template <class Generation>
 class child_side
 {
+    using io_policy = typename Generation::io_policy;
     using transport_policy = typename Generation::transport_policy;
-    using handle = typename Generation::io_policy::handle;
+    using handle = typename io_policy::handle;
     using state = child::state;
     using occurrence = child::event; // "event" is what an observer is told
     using action = child::action;
@@ -81,11 +84,10 @@ public:
     [[nodiscard]] std::vector<int> blocked() const { return blocked_.signals(); }
     [[nodiscard]] handoff::inheritance& inheritance() noexcept { return inheritance_; }
 
-    [[nodiscard]] bool may_accept() const noexcept { return machine_.may_accept(); }
-    [[nodiscard]] bool may_be_taken_back() const noexcept { return machine_.may_be_taken_back(); }
     /// Descriptors can be claimed.
     [[nodiscard]] bool claiming() const noexcept { return machine_.now() == state::starting; }
-    [[nodiscard]] bool given_up() const noexcept { return machine_.now() == state::given_up; }
+    /// The service is the parent's still, so a stop is told to that.
+    [[nodiscard]] bool answers_to_parent() const noexcept { return machine_.now() < state::in_charge; }
 
     /// From now on the parent is heard through the io policy.
     void watch(error_code& ec)
@@ -93,7 +95,7 @@ public:
         auto& io = generation_.policies.io;
         parent_watch_ = io.watch(parent_fd_, [this] { parent_ended(); }, ec);
         if (!ec)
-            frame_watch_ = io.watch(link_->fd(), [this] { read_some(); }, ec);
+            link_->watch(ec);
     }
 
     void ready() { feed(occurrence::host_ready); }
@@ -101,6 +103,12 @@ public:
     void stop() { feed(occurrence::stop); }
     /// What is said if this generation ends without a word of its own.
     void remember(std::string_view why) { words_ = why; }
+    /// What the service's requester should hear, when the service is ours.
+    void add_warning(std::string const& what)
+    {
+        if (machine_.may_accept() && warnings_.size() < max_reason)
+            warnings_ += (warnings_.empty() ? "" : "; ") + what;
+    }
     void fail(std::string_view why, error_code ec)
     {
         words_ = why;
@@ -124,7 +132,8 @@ private:
         auto end = generation_.policies.transport.adopt(said->text, ec);
         if (ec)
             throw error{ec, "take over by ECDYSIS_HANDOFF=\"" + value + "\""};
-        link_.emplace(std::move(end));
+        link_.emplace(generation_.policies.io, std::move(end));
+        link_->tell([this](heard what, frame& frame, auto& fds, error_code failed) { hear(what, frame, fds, failed); });
         watch_parent(said->parent, said->starter);
     }
 
@@ -161,14 +170,14 @@ private:
                 feed(occurrence::deadline);
                 continue;
             }
-            if (!unsent_.empty()) // no timer runs here
-                send_all();
-            auto const pause = unsent_.empty() ? std::min<decltype(left)>(left, INT_MAX) : retry_pause.count();
+            if (!link_->all_sent()) // no timer runs here
+                link_->flush();
+            auto const pause = link_->all_sent() ? std::min<decltype(left)>(left, INT_MAX) : retry_pause.count();
             int const count = ::poll(ready, 2, static_cast<int>(pause));
             if (count < 0 && errno != EINTR)
                 throw error{os::last_error(), "wait for the handoff"};
             if (count > 0 && ready[0].revents != 0)
-                read_one([this](occurrence what) { feed(what); });
+                link_->read(1);
             else if (count > 0)
                 feed(occurrence::parent_ended);
         }
@@ -195,78 +204,56 @@ private:
         case action::send_ready: return send(handoff::ready{inheritance_.claims()});
         case action::send_fail: return say_failed(words_);
         case action::send_serving: return send(handoff::serving{});
-        case action::send_stop: return send(handoff::stop{generation_.stops_partially()});
-        case action::take_over: return generation_.take_over();
-        case action::become_heir:
-            generation_.tell(events::heir{parent_});
-            return generation_.take_over();
-        case action::give_up:
-            give_up();
-            return;
-        case action::stop: return generation_.stop_serving(partial_stop_);
-        case action::read_rest: return read_rest();
+        case action::send_alive: return send(handoff::alive{});
+        case action::send_taken: return send(handoff::taken{std::exchange(warnings_, {})});
+        case action::send_stopping: return send(handoff::stopping{generation_.stops_partially()});
+        case action::accept: return generation_.accept();
+        case action::be_heir: return generation_.accept();
+        case action::take_service:
+            if (parent_has_ended_)
+                generation_.tell(events::heir{parent_});
+            return generation_.take_service(signal_came_);
+        case action::heed_signals: return generation_.heed_passed_signal();
+        case action::give_up: return give_up();
+        case action::stop: return generation_.begin_stop(partial_stop_);
+        case action::end_service: return generation_.end_service();
+        case action::read_rest:
+            link_->read(256);
+            link_->unwatch();
+            return events_.add(occurrence::nothing_left);
         case action::close_handoff:
-            frame_watch_ = {};
             parent_watch_ = {};
             parent_fd_.reset();
+            link_->unwatch();
             closing_ = true;
-            if (unsent_.empty())
-                link_.reset();
-            return;
+            return close_when_sent();
         }
     }
 
     void parent_ended()
     {
         parent_watch_ = {};
+        parent_has_ended_ = true;
         feed(occurrence::parent_ended);
     }
 
-    void read_some()
+    void hear(heard what, frame& said, std::vector<os::owned_fd>& fds, error_code ec)
     {
-        for (int i = 0; i != 16 && link_; ++i)
-            if (!read_one([this](occurrence what) { feed(what); }))
-                return;
-    }
-
-    /// Called while an event is worked off: what is read queues behind it.
-    void read_rest()
-    {
-        for (int i = 0; i != 256 && link_; ++i)
-            if (!read_one([this](occurrence what) { events_.add(what); }))
-                break;
-        frame_watch_ = {};
-        events_.add(occurrence::nothing_left);
-    }
-
-    /// Whether there may be more to read.
-    template <class Tell>
-    bool read_one(Tell&& tell)
-    {
-        frame said;
-        std::vector<os::owned_fd> fds;
-        error_code ec;
-        switch (auto const what = link_->receive(said, fds, ec)) {
-        case heard::nothing: return false;
+        switch (what) {
+        case heard::nothing: return;
         case heard::frame:
             if (auto const meaning = interpret(said, fds))
-                tell(*meaning);
-            return true;
+                feed(*meaning);
+            return;
         case heard::closed:
-            frame_watch_ = {};
             if (machine_.now() == state::receiving)
                 blame(errc::handoff_closed, "receive the handoff from pid " + std::to_string(os::number(parent_)));
-            tell(occurrence::closed);
-            return false;
+            return feed(occurrence::closed);
         case heard::garbage:
         case heard::broken:
             blame(ec, "read the handoff");
-            if (what == heard::broken)
-                frame_watch_ = {};
-            tell(occurrence::garbage);
-            return what == heard::garbage;
+            return feed(occurrence::garbage);
         }
-        return false;
     }
 
     [[nodiscard]] std::optional<occurrence> interpret(frame& said, std::vector<os::owned_fd>& fds)
@@ -284,8 +271,14 @@ private:
             return said_hello_ ? occurrence::end : nonsense("end");
         if (std::holds_alternative<handoff::commit>(said))
             return occurrence::commit;
+        if (std::holds_alternative<alive_question>(said))
+            return occurrence::alive_asked;
+        if (auto const* given = std::get_if<yours>(&said)) {
+            signal_came_ = given->again;
+            return occurrence::yours;
+        }
         if (auto const* told = std::get_if<handoff::stop>(&said)) {
-            partial_stop_ = told->partial;
+            partial_stop_ = told->why == handoff::stop::reason::partial;
             return occurrence::stop_frame;
         }
         if (std::holds_alternative<unknown>(said)) {
@@ -329,33 +322,20 @@ private:
         blame_ = std::move(text);
     }
 
-    // There is room for what the child sends, for at most one of its frames is ever unread; but memory may be short. A
-    // parent that has gone is noticed by its pidfd, so that error is not looked at here.
+    // A parent that has gone is noticed by its pidfd, so an error is not looked at here.
     void send(frame what)
     {
-        if (!link_)
-            return;
-        unsent_.push_back(std::move(what));
-        if (!retry_)
-            send_all();
+        if (link_)
+            link_->send(std::move(what), [this](error_code) { close_when_sent(); });
     }
 
-    void send_all()
+    /// The link may be in a call of this, so it goes later.
+    void close_when_sent()
     {
-        retry_ = {};
-        while (link_ && !unsent_.empty()) {
-            error_code ec;
-            link_->send(unsent_.front(), ec);
-            if (is_again(ec)) {
-                retry_ = generation_.policies.io.at(io::after(retry_pause), [this] { send_all(); });
-                return;
-            }
-            unsent_.pop_front(); // first, for who is warned may say something
-            if (ec && ec != boost::system::errc::broken_pipe && ec != boost::system::errc::connection_reset)
-                generation_.warn("speak to the parent: " + ec.message());
-        }
-        if (closing_)
-            link_.reset();
+        if (!closing_ || !link_ || !link_->all_sent())
+            return;
+        if (received_)
+            generation_.post([this] { link_.reset(); });
     }
 
     void give_up()
@@ -369,34 +349,33 @@ private:
 
     void say_failed(std::string const& why)
     {
-        if (!said_failed_)
+        if (!std::exchange(said_failed_, true))
             send(handoff::fail{why});
-        said_failed_ = true;
     }
 
     Generation& generation_;
     child machine_;
-    std::optional<link<typename transport_policy::end>> link_;
+    std::optional<conversation<io_policy, typename transport_policy::end>> link_;
     os::process_id parent_ = os::process_id::none;
     os::process_id our_parent_process_ = os::process_id::none;
     os::owned_fd parent_fd_;
     unsigned number_ = 0;
     os::signal_set blocked_;
+    bool parent_has_ended_ = false;
     bool partial_stop_ = false; ///< what the parent was told is one
+    bool signal_came_ = false;  ///< to the parent, for an upgrade
     handoff::inheritance inheritance_;
 
     bool received_ = false;
     bool said_hello_ = false;
     bool said_failed_ = false;
     std::string words_;
+    std::string warnings_;
     error_code why_;
     std::string blame_;
 
-    std::deque<frame> unsent_;
     bool closing_ = false; ///< when all is sent
-    handle retry_;
     event_queue<occurrence> events_;
-    handle frame_watch_;
     handle parent_watch_;
 };
 

@@ -23,6 +23,15 @@ inline constexpr std::chrono::milliseconds retry_pause{2};
     return ec == boost::system::errc::resource_unavailable_try_again;
 }
 
+/// Whether to send the same again later: there was no room, or no memory. Who reads no more, and what cannot be sent at all,
+/// stays so.
+[[nodiscard]] inline bool may_succeed_later(error_code const& ec) noexcept
+{
+    using namespace boost::system::errc;
+    return ec && ec.category() == boost::system::system_category() && ec != broken_pipe && ec != connection_reset &&
+           ec != bad_file_descriptor && ec != not_a_socket && ec != message_size && ec != invalid_argument;
+}
+
 /// What one look at a link gave.
 enum class heard {
     nothing, ///< there is nothing now

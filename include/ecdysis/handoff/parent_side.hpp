@@ -5,27 +5,26 @@
 #include <ecdysis/event.hpp>
 #include <ecdysis/generation/control.hpp>
 #include <ecdysis/handoff/attempt.hpp>
+#include <ecdysis/handoff/child_start.hpp>
 #include <ecdysis/handoff/event_queue.hpp>
 #include <ecdysis/handoff/parent.hpp>
-#include <ecdysis/handoff/variable.hpp>
+#include <ecdysis/handoff/set_aside_child.hpp>
 #include <ecdysis/handoff/wire.hpp>
 #include <ecdysis/io/concept.hpp>
 #include <ecdysis/launch/concept.hpp>
 #include <ecdysis/launch/program.hpp>
 #include <ecdysis/notify/concept.hpp>
-#include <ecdysis/os/descriptor_limit.hpp>
-#include <ecdysis/os/readable.hpp>
 #include <ecdysis/os/signal_set.hpp>
-#include <ecdysis/transport/concept.hpp>
 
-#include <signal.h>
-
+#include <algorithm>
 #include <chrono>
-#include <cstdint>
+#include <list>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
 #include <utility>
+#include <variant>
 #include <vector>
 
 namespace ecdysis::handoff {
@@ -38,33 +37,21 @@ template <class Generation>
 class parent_side
 {
     using io_policy = typename Generation::io_policy;
-    using transport_policy = typename Generation::transport_policy;
-    using attempt = handoff::attempt<io_policy, typename Generation::notify_policy, typename transport_policy::end>;
+    using launch_policy = typename Generation::launch_policy;
+    using end_type = typename Generation::transport_policy::end;
+    using attempt = handoff::attempt<io_policy, typename Generation::notify_policy, launch_policy, end_type>;
+    using aside = set_aside_child<io_policy, launch_policy, end_type>;
+    using process = child_process<io_policy, launch_policy>;
     using state = parent::state;
     using occurrence = parent::event; // "event" is what an observer is told
     using action = parent::action;
 
 public:
     parent_side(Generation& generation, launch::program program)
-        : generation_{generation}, program_{std::move(program)}
+        : generation_{generation}, start_{generation, std::move(program)}
     {}
     parent_side(parent_side const&) = delete;
     parent_side& operator=(parent_side const&) = delete;
-
-    /// Kills and reaps a child that was not committed.
-    ~parent_side()
-    {
-        if (!attempt_ || !attempt_->child.pidfd || !machine_.upgrading() || machine_.now() == state::committed ||
-            generation_.in_fork())
-            return;
-        error_code ignored;
-        generation_.policies.launch.kill(attempt_->child, SIGKILL, ignored);
-        // The one wait outside of the io policy: a process that was killed ends, unless the kernel holds it.
-        static_cast<void>(os::is_readable_within(attempt_->child.pidfd, std::chrono::seconds{1}));
-        (void)generation_.policies.launch.reap(attempt_->child, ignored);
-        fail_with("the service ended during the upgrade");
-        report_failed();
-    }
 
     /// An upgrade; `who` hears how it ended.
     void upgrade(trigger by, requester who)
@@ -76,36 +63,72 @@ public:
 
     void stop()
     {
-        // A child that has said that it serves is the service, though that was not read yet.
-        if (machine_.now() == state::committed)
-            read_some();
         if (machine_.upgrading())
             fail_with("stopped", errc::stopped);
         feed(occurrence::stop);
     }
 
-    [[nodiscard]] bool upgrading() const noexcept { return machine_.upgrading(); }
-    [[nodiscard]] bool accepting() const noexcept { return machine_.accepting(); }
-    /// A child may accept already, and this generation has not retired.
-    [[nodiscard]] bool has_committed_child() const noexcept
+    /// A signal that came late is passed on to the child, whose service it is. False: there is no way to.
+    [[nodiscard]] bool pass_signal_on()
     {
-        return attempt_ && attempt_->was_committed && machine_.now() != state::serving;
+        if (!attempt_ || !attempt_->link || (machine_.now() != state::yielded && machine_.now() != state::retired))
+            return false;
+        attempt_->link->send(yours{true});
+        return true;
     }
-    /// The service stops, and with it a child that has its commit.
-    [[nodiscard]] bool ends_service() const noexcept { return machine_.ends_service(); }
-    [[nodiscard]] io::clock::time_point last_ended() const noexcept { return last_ended_; }
 
-    /// The watch on a retired generation's child, and on one that still ends, goes.
-    void forget_child() noexcept
+    /// The host ends this generation now. Before the child serves it is killed, and waited for; after that it gets the
+    /// service without being waited for: it hears of it when this process has ended.
+    void leave()
     {
+        if (attempt_ && attempt_->link && machine_.now() == state::committed)
+            attempt_->link->read(256); // it may have said that it serves
+        bool const serves = machine_.now() >= state::probation && machine_.now() <= state::yielding;
+        if (serves && machine_.now() < state::confirming)
+            generation_.supervision().hands_over(attempt_->pid, generation_.number() + 1);
+        if (serves) {
+            if (machine_.now() != state::yielding)
+                attempt_->link->send(yours{});
+            retire();
+            report_ok();
+        } else if (machine_.upgrading() && attempt_ && attempt_->child && *attempt_->child) {
+            attempt_->child->kill_and_reap();
+            attempt_->child_was_reaped = true;
+            fail_with("the service ended during the upgrade");
+            report_failed();
+        }
+        forget_children();
+    }
+
+    /// Nobody looks any more at how a child ends; one that is set aside and does not answer is killed.
+    void forget_children()
+    {
+        for (auto& one : aside_)
+            one.parent_leaves();
         if (!attempt_ || machine_.now() == state::ending)
             return;
-        attempt_->child_watch = {};
-        attempt_->frame_watch = {};
+        if (attempt_->child)
+            attempt_->child->unwatch();
+        if (attempt_->link)
+            attempt_->link->unwatch();
         attempt_->timer = {};
-        attempt_->retry = {};
+        attempt_->later = {};
+        attempt_->reaching.reset();
         attempt_->announcement.reset();
     }
+
+    [[nodiscard]] bool upgrading() const noexcept { return machine_.upgrading(); }
+    [[nodiscard]] io::clock::time_point last_ended() const noexcept { return last_ended_; }
+
+    /// The drain is not over yet: a child is to be reaped, or to hear something.
+    [[nodiscard]] bool holds_drain() const noexcept
+    {
+        bool const unconfirmed = attempt_ && attempt_->announcement && attempt_->announcement->was_sent() &&
+                                 !attempt_->announcement->is_confirmed();
+        return machine_.holds_drain() || !aside_.empty() || unconfirmed;
+    }
+    /// Nor is it at its deadline: only when a child has ended.
+    [[nodiscard]] bool awaits_end() const noexcept { return machine_.now() == state::ending || !aside_.empty(); }
 
     [[nodiscard]] phase during() const noexcept
     {
@@ -113,9 +136,16 @@ public:
         case state::launching: return phase::launching;
         case state::handing_over: return phase::handing_over;
         case state::starting: return phase::starting;
-        case state::announcing: return phase::announcing;
+        case state::reaching:
         case state::committing: return phase::committing;
+        case state::probation:
+        case state::asking: return phase::probation;
+        case state::announcing:
+        case state::confirming:
+        case state::settling:
+        case state::yielding: return phase::announcing;
         case state::ending: return attempt_ ? attempt_->during : phase::starting;
+        case state::yielded:
         case state::retired:
         case state::stopped: return phase::draining;
         case state::serving:
@@ -142,16 +172,19 @@ private:
             attempt_->during = during();
         auto const before = machine_.now();
         auto const actions = machine_.on(what);
-        if (attempt_ && machine_.now() != before) { // what was waited for or tried again belonged to that state
-            attempt_->retry = {};
-            attempt_->announcement.reset();
+        if (attempt_ && machine_.now() != before) {
+            attempt_->reaching.reset();
+            if (before == state::announcing && machine_.now() != state::confirming)
+                attempt_->announcement.reset(); // what was not sent yet is not sent any more
         }
         for (auto const todo : actions)
             perform(todo);
-        if (attempt_ && machine_.now() == state::serving) {
+        bool const is_over = attempt_ && machine_.now() == state::serving;
+        if (is_over) {
             last_ended_ = io::clock::now();
             attempt_.reset();
         }
+        generation_.child_changed(is_over);
     }
 
     void perform(action todo)
@@ -159,44 +192,68 @@ private:
         auto const& options = generation_.options();
         switch (todo) {
         case action::tell_reloading: return begin();
-        case action::launch: return prepare();
+        case action::launch: return launch();
         case action::send_next: return send_next();
-        case action::announce: return announce();
+        case action::reach_manager: return reach_manager();
         case action::commit: return commit();
-        case action::retire:
-            close_end();
-            return generation_.retire(attempt_->bequest.records, attempt_->claims, std::move(attempt_->channel),
-                                      attempt_->by);
-        case action::stop: return begin_stop();
-        case action::forward_stop: return forward_stop();
-        case action::end_drain: return generation_.end_drain();
-        case action::ask_to_end:
-            fail_with("the child spoke out of turn", errc::corrupt_handoff); // unless there is another reason already
-            return end_child(SIGTERM);
-        case action::kill: return end_child(SIGKILL);
-        case action::read_rest: return read_rest();
-        case action::reap: return reap();
-        case action::close_handoff: return close_handoff();
+        case action::pause:
+            generation_.tell(events::child_serves{attempt_->pid});
+            return generation_.pause(attempt_->bequest.records, attempt_->claims);
+        case action::resume:
+            generation_.resume();
+            return generation_.tell(events::taken_back{attempt_->pid});
+        case action::ask_alive: return attempt_->link->send(alive_question{});
+        case action::announce: return announce();
+        case action::settle: return settle();
+        case action::send_yours: return send_yours();
+        case action::retire: return retire();
+        case action::stop:
+            if (machine_.ends_service())
+                fail_with("stopped", errc::stopped);
+            return generation_.begin_stop(attempt_ && attempt_->partial_stop);
+        case action::send_stop: return attempt_->link->send(handoff::stop{stop_reason()});
+        case action::kill:
+            fail_with(out_of_turn(), errc::corrupt_handoff); // unless there is another reason already
+            return attempt_->child->kill();
+        case action::set_aside:
+            fail_with(attempt_->child_stops ? "it was stopped" : out_of_turn(), errc::corrupt_handoff);
+            return put_aside(handoff::stop::reason::taken_back);
+        case action::stop_child: return put_aside(stop_reason());
+        case action::read_rest:
+            // An ended child sends no more, but a process that it left behind may hold its end and write on.
+            attempt_->child->unwatch();
+            if (attempt_->link) {
+                attempt_->link->read(256);
+                attempt_->link->unwatch();
+            }
+            return events_.add(occurrence::nothing_left);
+        case action::reap:
+            attempt_->child->release();
+            attempt_->child_was_reaped = true;
+            return;
+        case action::close_handoff:
+            disarm();
+            attempt_->link.reset();
+            attempt_->later = {};
+            attempt_->channel.reset();
+            return;
         case action::restore: return restore();
-        case action::report_committed: return report_committed();
+        case action::report_committed:
+            return generation_.tell(events::committed{attempt_->pid, attempt_->since_trigger()});
         case action::report_ok: return report_ok();
         case action::report_failed: return report_failed();
-        case action::report_barrier_late:
+        case action::report_manager_late:
             return generation_.warn("the service manager did not confirm within " + ms(options.barrier_timeout) +
                                     "; going on");
-        case action::report_serving_late: return report_serving_late();
-        case action::refuse_busy:
-            generation_.supervision().answer_reload(asking_.by);
-            return refuse(errc::busy, "busy");
+        case action::refuse_busy: return refuse(errc::busy, "busy");
         case action::refuse_not_serving: return refuse(errc::not_serving, "failed reason=\"not serving\"");
-        case action::arm_ready:
-            return arm(options.ready_timeout, errc::ready_timeout, "not ready within " + ms(options.ready_timeout));
-        case action::arm_barrier: return arm_barrier();
-        case action::arm_serving:
-            return arm(options.serving_timeout, errc::serving_timeout,
-                       "the commit could not be sent within " + ms(options.serving_timeout));
-        case action::arm_kill: return arm(options.kill_grace, {}, {});
-        case action::disarm: attempt_->timer = {}; return;
+        case action::arm_ready: return arm(options.ready_timeout);
+        case action::arm_barrier: return arm(options.barrier_timeout);
+        case action::arm_serving: return arm(options.serving_timeout);
+        case action::arm_probation: return arm(options.probation);
+        case action::arm_taken: return arm(std::chrono::seconds{1});
+        case action::arm_kill: return arm(options.kill_grace);
+        case action::disarm: return disarm();
         }
     }
 
@@ -211,99 +268,33 @@ private:
         generation_.supervision().upgrades(attempt_->by);
     }
 
-    void prepare()
+    void launch()
     {
-        error_code ec;
-        std::string what;
-        try {
-            what = "prepare what is handed over";
-            attempt_->bequest = generation_.bequeath(attempt_->channel);
-            os::check_descriptor_limit(attempt_->bequest.fds.size(), ec);
-            if (ec)
-                return launch_failed(ec, "hand over " + std::to_string(attempt_->bequest.fds.size()) +
-                                             " descriptors: " + ec.message());
-            what = std::string{"make the "} + std::string{transport_policy::name};
-            auto offer = generation_.policies.transport.make(attempt_->bequest.fds, ec);
-            if (!ec) {
-                what = "start " + program_.path();
-                attempt_->link.emplace(std::move(offer.ours));
-                attempt_->theirs = std::move(offer.theirs);
-                attempt_->inherited = std::move(offer.inherited);
-                return start(offer.text);
-            }
-        } catch (error const& e) {
-            return launch_failed(e.code(), e.what());
-        } catch (std::exception const& e) {
-            return launch_failed(errc::child_failed, what + ": " + e.what());
-        }
-        launch_failed(ec, what + ": " + ec.message());
-    }
-
-    void start(std::string const& text)
-    {
-        bool gone = false;
-        auto const directory = program_.directory_or_root(gone);
-        auto arguments = program_.arguments();
-        if (gone) {
-            generation_.warn("the directory of the start is gone; the child starts in /");
-            if (!arguments.empty()) // a relative one would mean nothing there
-                arguments.front() = program_.path();
-        }
-        bool const as_sibling = generation_.policies.launch.as_sibling(generation_.is_managers_child());
-        variable const said{.transport = transport_policy::name,
-                            .parent = os::this_process(),
-                            .starter = as_sibling ? os::parent_process() : os::this_process(),
-                            .text = text};
-        launch::request const request{
-            .program = program_.path(),
-            .arguments = std::move(arguments),
-            .environment = launch::program::child_environment(said.assignment()),
-            .directory = directory,
-            .inherited = attempt_->inherited,
-            .blocked = generation_.options().upgrade_on,
-            .ignored = program_.ignored(),
-            .as_sibling = as_sibling,
-        };
-        generation_.policies.launch.start(request, [this](error_code ec, launch::process child) {
-            attempt_->theirs.clear();
-            if (ec)
-                return launch_failed(ec, "start " + program_.path() + ": " + ec.message());
-            launched(std::move(child));
+        attempt_->child = std::make_unique<process>(generation_.policies.io, generation_.policies.launch,
+                                                    [this](std::string what) { generation_.warn(std::move(what)); });
+        start_(*attempt_, [this](error_code ec, launch::process child, std::string reason) {
+            if (!ec)
+                return launched(std::move(child));
+            fail_with(std::move(reason), ec);
+            feed(occurrence::launch_failed);
         });
-    }
-
-    void launch_failed(error_code ec, std::string reason)
-    {
-        fail_with(std::move(reason), ec);
-        feed(occurrence::launch_failed);
     }
 
     void launched(launch::process child)
     {
-        attempt_->child = std::move(child);
-        generation_.tell(events::launched{attempt_->child.pid, program_.path()});
+        attempt_->pid = child.pid;
+        attempt_->child->started(std::move(child));
+        attempt_->link->tell([this](heard what, frame& said, auto&, error_code ec) { hear(what, said, ec); });
+        generation_.tell(events::launched{attempt_->pid, start_.path()});
         feed(occurrence::launched);
         error_code ec;
-        watch_child(ec);
+        attempt_->child->watch([this] { feed(occurrence::child_ended); }, ec);
         if (!ec)
-            attempt_->frame_watch =
-                generation_.policies.io.watch(attempt_->link->fd(), [this] { read_some(); }, ec);
+            attempt_->link->watch(ec);
         if (ec) {
             fail_with("watch the child: " + ec.message(), ec);
             feed(occurrence::garbage);
         }
-    }
-
-    /// Where it cannot be watched it is ended, but its end must be seen, so that is tried again.
-    void watch_child(error_code& ec)
-    {
-        auto& io = generation_.policies.io;
-        attempt_->child_watch = io.watch(attempt_->child.pidfd, [this] { child_ended(); }, ec);
-        if (ec)
-            attempt_->child_watch = io.at(ecdysis::io::after(std::chrono::milliseconds{100}), [this] {
-                error_code again;
-                watch_child(again);
-            });
     }
 
     void send_next()
@@ -321,39 +312,43 @@ private:
             next = std::move(packed.frame);
             taken = packed.taken;
         }
-        if (!ec)
-            attempt_->link->send(next, std::span{bequest.fds}.subspan(attempt_->sent, taken), ec);
-        if (is_again(ec))
-            return retry([this] { send_next(); });
-        if (ec) {
-            fail_with("hand over: " + ec.message(), ec);
-            // Whoever reads no more has closed its end or is dead; either is about to be heard.
-            if (ec != boost::system::errc::broken_pipe)
-                feed(occurrence::garbage);
-            return;
-        }
-        attempt_->said_hello = true;
-        attempt_->sent += taken;
-        if (std::holds_alternative<handoff::end>(next)) {
-            generation_.tell(events::handed_over{attempt_->child.pid, attempt_->sent});
+        auto const sent = [this, taken, last = std::holds_alternative<handoff::end>(next)](error_code failed) {
+            if (failed) {
+                fail_with("hand over: " + failed.message(), failed);
+                // Whoever reads no more has closed its end or is dead; either is about to be heard.
+                if (failed != boost::system::errc::broken_pipe)
+                    feed(occurrence::garbage);
+                return;
+            }
+            attempt_->said_hello = true;
+            attempt_->sent += taken;
+            if (!last)
+                return;
+            generation_.tell(events::handed_over{attempt_->pid, attempt_->sent});
             feed(occurrence::handed_over);
-        }
+        };
+        if (ec)
+            return sent(ec);
+        attempt_->link->send(std::move(next), sent, std::span{bequest.fds}.subspan(attempt_->sent, taken));
     }
 
-    void announce()
+    void reach_manager()
     {
-        generation_.tell(events::child_ready{attempt_->child.pid});
-        auto const done = [this](error_code told, error_code heard) {
-            if (told)
-                fail_with("tell the service manager of the new main process: " + told.message(), told);
-            if (heard)
-                generation_.warn("wait for the service manager: " + heard.message());
-            feed(told ? occurrence::unannounced : occurrence::announced);
-        };
+        generation_.tell(events::child_ready{attempt_->pid});
         auto& policies = generation_.policies;
-        attempt_->announcement
-            .emplace(policies.io, policies.notify, generation_.supervision().messages(), attempt_->child.pid, done)
-            .start();
+        attempt_->reaching.emplace(
+            policies.io, policies.notify, generation_.supervision().messages(),
+            [this](error_code ec) {
+                if (!ec)
+                    return;
+                fail_with("tell the service manager: " + ec.message(), ec);
+                feed(occurrence::unreachable);
+            },
+            [this](error_code ec) {
+                warn_of_barrier(ec);
+                feed(occurrence::reached);
+            });
+        attempt_->reaching->send({.what = notify::step::kind::status, .status = "the new generation is ready"});
     }
 
     void commit()
@@ -367,107 +362,104 @@ private:
             fail_with(e.what());
             return feed(occurrence::commit_lost);
         }
-        send_commit();
-    }
-
-    void send_commit()
-    {
-        error_code ec;
-        attempt_->link->send(handoff::commit{}, ec);
-        if (is_again(ec))
-            return retry([this] { send_commit(); });
-        if (ec) {
+        attempt_->link->send(handoff::commit{}, [this](error_code ec) {
+            // Before all that waits to be worked off: from now on the child may accept, so it may not be killed.
+            if (!ec)
+                return events_.feed_first(occurrence::commit_sent, [this](occurrence next) { work_off(next); });
             fail_with("send the commit: " + ec.message(), ec);
             // As in send_next(): how the child ended says more than that it did.
             if (ec != boost::system::errc::broken_pipe)
                 feed(occurrence::commit_lost);
-            return;
-        }
-        attempt_->was_committed = true;
-        // Before all that waits to be worked off: from now on the child may accept, so no stop may end it.
-        events_.feed_first(occurrence::commit_sent, [this](occurrence next) { work_off(next); });
+        });
     }
 
-    void begin_stop()
+    void announce()
     {
-        if (machine_.now() == state::stopped)
-            fail_with("stopped", errc::stopped);
-        generation_.begin_stop(attempt_ && attempt_->partial_stop);
+        auto& policies = generation_.policies;
+        attempt_->announcement.emplace(
+            policies.io, policies.notify, generation_.supervision().messages(),
+            [this](error_code ec) {
+                if (ec)
+                    fail_with("tell the service manager of the new main process: " + ec.message(), ec);
+                feed(ec ? occurrence::unannounced : occurrence::announced);
+            },
+            [this](error_code ec) {
+                warn_of_barrier(ec);
+                feed(occurrence::confirmed);
+            });
+        auto const status = notify::serving_status(generation_.number() + 1);
+        generation_.pause_doors(); // who asks from now on is answered by the child, or by us if that fails
+        attempt_->announcement->send(
+            {.what = notify::step::kind::handing_over, .status = status, .child = attempt_->pid});
     }
 
-    void forward_stop()
+    /// One turn of the host's loop, in which a signal that has come is heard; and a last look at the child: the manager
+    /// refuses a main process that has ended, and says nothing of it.
+    void settle()
     {
-        error_code ec;
-        attempt_->link->send(handoff::stop{generation_.stops_partially()}, ec);
-        if (is_again(ec))
-            return retry([this] { forward_stop(); });
-        if (ec)
-            generation_.warn("tell the child to stop: " + ec.message());
+        attempt_->later = generation_.policies.io.at(io::clock::now(), [this] {
+            generation_.post([this] {
+                if (attempt_ && attempt_->child && !attempt_->child->has_ended())
+                    feed(occurrence::settled);
+            });
+        });
+    }
+
+    void send_yours()
+    {
+        attempt_->passed_on = generation_.take_signal();
+        attempt_->link->send(yours{attempt_->passed_on.has_value()}, [this](error_code ec) {
+            if (ec)
+                fail_with("tell the new generation that the service is its own: " + ec.message(), ec);
+            else
+                attempt_->passed_on.reset();
+            feed(ec ? occurrence::yours_lost : occurrence::yours_sent);
+        });
+    }
+
+    void retire()
+    {
+        generation_.retire(attempt_->bequest.records, attempt_->claims, std::move(attempt_->channel), attempt_->by);
+        attempt_->bequest.keep.clear();
+        // A signal that was sent to this process is heard for a while: who sent it may have read an older pid.
+        auto const end = io::after(generation_.options().signal_interval);
+        attempt_->later = generation_.policies.io.at(end, [this] { close_link_if_answered(); });
+    }
+
+    /// Or else when the answer has come.
+    void close_link_if_answered()
+    {
+        attempt_->later = {};
+        if (machine_.now() == state::retired)
+            attempt_->link.reset();
     }
 
     // ---- what comes from the child
 
-    void read_some()
+    void hear(heard what, frame const& said, error_code ec)
     {
-        // Bounded, so that a child which floods does not keep the host from its work.
-        for (int i = 0; i != 16 && attempt_ && attempt_->link; ++i)
-            if (!read_one([this](occurrence what) { feed(what); }))
-                return;
-    }
-
-    /// Called while an event is worked off: what is read queues behind it.
-    void read_rest()
-    {
-        attempt_->child_watch = {};
-        // An ended child sends no more, but a process that it left behind may hold its end and write on.
-        for (int i = 0; i != 256 && attempt_->link; ++i)
-            if (!read_one([this](occurrence what) { events_.add(what); }))
-                break;
-        attempt_->frame_watch = {};
-        events_.add(occurrence::nothing_left);
-    }
-
-    /// Whether there may be more to read.
-    template <class Tell>
-    bool read_one(Tell&& tell)
-    {
-        frame said;
-        std::vector<os::owned_fd> unasked; // a child hands nothing over: closed here
-        error_code ec;
-        switch (auto const what = attempt_->link->receive(said, unasked, ec)) {
-        case heard::nothing: return false;
+        switch (what) {
+        case heard::nothing: return;
         case heard::frame:
             if (auto const meaning = interpret(said))
-                tell(*meaning);
-            return true;
+                feed(*meaning);
+            return;
         case heard::closed:
-            attempt_->frame_watch = {};
-            if (!attempt_->was_committed)
+            if (!machine_.has_committed_child())
                 fail_with("closed the handoff, and did not end", errc::child_closed);
-            tell(occurrence::closed);
-            return false;
+            return feed(occurrence::closed);
         case heard::garbage:
         case heard::broken:
             fail_with("what the child said makes no sense: " + ec.message(), ec);
-            if (what == heard::broken)
-                attempt_->frame_watch = {};
-            tell(occurrence::garbage);
-            return what == heard::garbage;
+            return feed(occurrence::garbage);
         }
-        return false;
     }
 
     [[nodiscard]] std::optional<occurrence> interpret(frame const& said)
     {
-        if (auto const* asks = std::get_if<more>(&said)) {
-            if (asks->sender == attempt_->child.pid)
-                return occurrence::asked;
-            fail_with("pid " + std::to_string(os::number(asks->sender)) + " answers instead of pid " +
-                          std::to_string(os::number(attempt_->child.pid)) +
-                          ", which was started: " + message(errc::wrong_parent),
-                      errc::wrong_parent);
-            return occurrence::garbage;
-        }
+        attempt_->last_heard = handoff::name(said);
+        if (auto const* asks = std::get_if<more>(&said))
+            return check(*asks);
         if (auto const* claims = std::get_if<handoff::ready>(&said)) {
             if (claims->claimed.size() != attempt_->sent) {
                 fail_with("the child claims from " + std::to_string(claims->claimed.size()) + " descriptors, but got " +
@@ -480,93 +472,77 @@ private:
         }
         if (auto const* failure = std::get_if<handoff::fail>(&said)) {
             attempt_->words = failure->why;
+            if (machine_.has_committed_child())
+                fail_with("it gave up", errc::child_failed);
             return occurrence::failed;
+        }
+        if (auto const* answer = std::get_if<handoff::taken>(&said)) {
+            attempt_->warnings = answer->warnings;
+            return occurrence::taken;
+        }
+        if (auto const* ends = std::get_if<handoff::stopping>(&said)) {
+            attempt_->child_stops = true;
+            attempt_->partial_stop = ends->partial;
+            return occurrence::child_stops;
         }
         if (std::holds_alternative<handoff::serving>(said))
             return occurrence::serving;
-        if (auto const* told = std::get_if<handoff::stop>(&said)) {
-            attempt_->partial_stop = told->partial;
-            return occurrence::child_stopped;
-        }
+        if (std::holds_alternative<handoff::alive>(said))
+            return occurrence::alive;
         if (std::holds_alternative<handoff::unknown>(said))
             return {}; // of a later version
-        fail_with("the child sent a frame that only a parent sends", errc::corrupt_handoff);
         return occurrence::garbage;
     }
 
-    /// A child that is the manager's is the manager's to reap, and not at once, and how it ended is known only then.
-    void child_ended()
+    [[nodiscard]] occurrence check(more const& asks)
     {
-        error_code ec;
-        attempt_->status = generation_.policies.launch.reap(attempt_->child, ec);
-        if (is_again(ec) && ++attempt_->looks != 500) {
-            attempt_->child_watch = generation_.policies.io.at(io::after(retry_pause), [this] { child_ended(); });
-            return;
+        if (asks.sender != attempt_->pid) {
+            fail_with("pid " + std::to_string(os::number(asks.sender)) + " answers instead of " + attempt_->child->name() +
+                          ", which was started: " + message(errc::wrong_parent), errc::wrong_parent);
+            return occurrence::garbage;
         }
-        attempt_->child_watch = {};
-        if (ec && !is_again(ec))
-            generation_.warn("reap the child, pid " + std::to_string(os::number(attempt_->child.pid)) + ": " +
-                             ec.message());
-        feed(occurrence::child_ended);
+        if (asks.version != protocol_version) {
+            fail_with("the new program speaks version " + std::to_string(asks.version) + ", this one version " +
+                          std::to_string(protocol_version) + ": " + message(errc::version_mismatch),
+                      errc::version_mismatch);
+            return occurrence::garbage;
+        }
+        return occurrence::asked;
     }
 
     // ---- the end
 
-    void end_child(int signal)
+    void put_aside(handoff::stop::reason why)
     {
-        if (attempt_->looks == 0) // else it has ended, and waits for whoever reaps it
-            attempt_->child_was_killed = true;
-        error_code ec;
-        generation_.policies.launch.kill(attempt_->child, signal, ec);
-        if (ec)
-            generation_.warn("end the child, pid " + std::to_string(os::number(attempt_->child.pid)) + ": " +
-                             ec.message());
-    }
-
-    void reap()
-    {
-        attempt_->child_watch = {};
-        attempt_->child.pidfd.reset();
-        attempt_->child_was_reaped = true;
-    }
-
-    void close_end() noexcept
-    {
-        attempt_->frame_watch = {};
-        attempt_->announcement.reset();
-        attempt_->retry = {};
-        attempt_->link.reset();
-        attempt_->theirs.clear();
-        attempt_->bequest.keep.clear();
-    }
-
-    void close_handoff() noexcept
-    {
-        close_end();
-        attempt_->timer = {};
-        attempt_->channel.reset();
+        for (auto& older : aside_)
+            older.replaced();
+        auto const place = aside_.emplace(aside_.end(), generation_.policies.io, std::move(attempt_->child),
+                                          std::move(attempt_->link), why,
+                                          typename aside::times{generation_.options().kill_grace,
+                                                                generation_.options().drain_timeout});
+        place->begin(attempt_->child_stops, [this, place] {
+            aside_.erase(place);
+            generation_.child_changed(false);
+        });
     }
 
     void restore()
     {
+        if (attempt_->passed_on)
+            generation_.keep_signal(*attempt_->passed_on);
         generation_.undo_state();
-        if (attempt_->was_committed)
-            generation_.take_pid_file_back();
-        if (machine_.now() == state::serving) // not when a stop came meanwhile
+        if (machine_.now() == state::serving) { // not when a stop came meanwhile
+            generation_.open_doors();
             generation_.supervision().failed(attempt_->failure());
-    }
-
-    // ---- words
-
-    void report_committed()
-    {
-        generation_.tell(events::committed{attempt_->child.pid, attempt_->since_trigger()});
+        }
     }
 
     void report_ok()
     {
-        generation_.tell(events::upgraded{attempt_->child.pid, attempt_->since_trigger()});
+        generation_.tell(events::upgraded{attempt_->pid, attempt_->since_trigger()});
         attempt_->who.answer(attempt_->ok_line(generation_.number() + 1));
+        if (!attempt_->later)
+            attempt_->link.reset();
     }
 
     void report_failed()
@@ -576,20 +552,13 @@ private:
         attempt_->who.answer(attempt::failed_line(attempt_->during, text));
     }
 
-    void report_serving_late()
-    {
-        auto const text = "no word that it serves within " + ms(generation_.options().serving_timeout) +
-                          "; both generations accept";
-        attempt_->why = errc::serving_timeout;
-        generation_.tell(events::upgrade_failed{phase::serving, attempt_->why, text});
-        attempt_->who.answer(attempt::failed_line(phase::serving, text));
-    }
-
     void refuse(errc why, std::string const& line)
     {
         generation_.tell(events::refused{asking_.by, why});
         asking_.who.answer(line);
     }
+
+    // ---- words
 
     void fail_with(std::string reason, error_code why = errc::child_failed)
     {
@@ -597,44 +566,83 @@ private:
             attempt_->fail_with(std::move(reason), why);
     }
 
+    [[nodiscard]] std::string out_of_turn() const
+    {
+        return "protocol error: the child sent `" + std::string{attempt_->last_heard} + "` while " +
+               name(attempt_->during);
+    }
+
+    /// What it means that the armed time has passed.
+    void explain_deadline()
+    {
+        auto const& options = generation_.options();
+        switch (machine_.now()) {
+        case state::launching:
+        case state::handing_over:
+        case state::starting:
+            return fail_with("not ready within " + ms(options.ready_timeout), errc::ready_timeout);
+        case state::committing:
+            return fail_with("the commit could not be sent within " + ms(options.serving_timeout), errc::serving_timeout);
+        case state::committed:
+            return fail_with("no word that it serves within " + ms(options.serving_timeout), errc::serving_timeout);
+        case state::asking:
+            return fail_with("no answer from its loop within " + ms(options.serving_timeout), errc::serving_timeout);
+        case state::announcing:
+            return fail_with("the service manager could not be told of the new main process within " +
+                             ms(options.barrier_timeout), errc::manager_timeout);
+        default: return;
+        }
+    }
+
+    void warn_of_barrier(error_code ec)
+    {
+        if (ec)
+            generation_.warn("wait for the service manager: " + ec.message());
+    }
+
+    [[nodiscard]] handoff::stop::reason stop_reason() const
+    {
+        return generation_.stops_partially() ? handoff::stop::reason::partial : handoff::stop::reason::service;
+    }
+
     [[nodiscard]] static std::string ms(std::chrono::milliseconds time) { return std::to_string(time.count()) + " ms"; }
 
-    // ---- means
+    // ---- the timer
 
-    /// The armed deadline bounds it.
-    template <class F>
-    void retry(F again)
+    void arm(std::chrono::milliseconds time)
     {
-        attempt_->retry = generation_.policies.io.at(io::after(retry_pause), std::move(again));
+        attempt_->timer =
+            generation_.policies.io.at(io::after(time), [this, mine = ++attempt_->armed] { is_due(mine); });
     }
 
-    void arm(std::chrono::milliseconds time, error_code why, std::string reason)
+    void disarm()
     {
-        attempt_->timer = generation_.policies.io.at(io::after(time), [this, why, reason = std::move(reason)] {
-            if (why && machine_.now() != state::committed)
-                fail_with(reason, why);
-            feed(occurrence::deadline);
-        });
+        ++attempt_->armed;
+        attempt_->timer = {};
     }
 
-    /// A manager that does not confirm is slow, and the upgrade goes on; one that could not even be written to knows
-    /// nothing of the child.
-    void arm_barrier()
+    /// After a pause of this process or the machine both may be due, the time and what the child had said before.
+    void is_due(unsigned mine)
     {
-        auto const time = generation_.options().barrier_timeout;
-        attempt_->timer = generation_.policies.io.at(io::after(time), [this, time] {
-            bool const told = !attempt_->announcement || attempt_->announcement->was_told();
-            if (!told)
-                fail_with("the service manager could not be told of the new main process within " + ms(time));
-            feed(told ? occurrence::deadline : occurrence::unannounced);
-        });
+        if (attempt_->link)
+            attempt_->link->read(256);
+        if (!attempt_ || attempt_->armed != mine)
+            return;
+        if (machine_.now() == state::reaching && !attempt_->reaching->was_sent()) {
+            fail_with("the service manager could not be told anything within " + ms(generation_.options().barrier_timeout),
+                      errc::manager_timeout);
+            return feed(occurrence::unreachable);
+        }
+        explain_deadline();
+        feed(occurrence::deadline);
     }
 
     Generation& generation_;
-    launch::program program_;
+    child_start<Generation> start_;
     parent machine_;
     std::optional<attempt> attempt_;
-    asked asking_; ///< the upgrade event's, while it is fed
+    std::list<aside> aside_; ///< at most one that was not killed
+    asked asking_;           ///< the upgrade event's, while it is fed
     event_queue<occurrence> events_;
     io::clock::time_point last_ended_{};
 };

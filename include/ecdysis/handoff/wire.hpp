@@ -191,6 +191,15 @@ struct unknown
 using frame = std::variant<more, hello, descriptors, end, ready, fail, commit, serving, stop, alive_question, alive, yours,
                            taken, stopping, unknown>;
 
+/// The word for a frame in messages.
+[[nodiscard]] inline char const* name(frame const& f) noexcept
+{
+    constexpr std::array names{"more",    "hello", "descriptors", "end",   "ready", "fail",  "commit",  "serving",
+                               "stop", "alive?", "alive", "yours", "taken", "stopping", "a frame of a later version"};
+    static_assert(names.size() == std::variant_size_v<frame>);
+    return names[f.index()];
+}
+
 struct header
 {
     std::uint32_t length = 0;

@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: BSL-1.0
+#ifndef ECDYSIS_HANDOFF_CHILD_START_HPP
+#define ECDYSIS_HANDOFF_CHILD_START_HPP
+
+#include <ecdysis/error.hpp>
+#include <ecdysis/handoff/variable.hpp>
+#include <ecdysis/launch/concept.hpp>
+#include <ecdysis/launch/program.hpp>
+#include <ecdysis/os/descriptor_limit.hpp>
+#include <ecdysis/os/process.hpp>
+
+#include <exception>
+#include <memory>
+#include <string>
+#include <utility>
+
+namespace ecdysis::handoff {
+
+/// Starts the child's program: gathers what is handed over, makes the transport, and launches.
+template <class Generation>
+class child_start
+{
+    using transport_policy = typename Generation::transport_policy;
+
+public:
+    child_start(Generation& generation, launch::program program)
+        : generation_{generation}, program_{std::move(program)}
+    {}
+
+    [[nodiscard]] std::string const& path() const noexcept { return program_.path(); }
+
+    /// Fills `into` and calls `done(ec, process, reason)` once, here or later: `reason` says in words why not. `into` lives
+    /// until then.
+    template <class Attempt, class Done>
+    void operator()(Attempt& into, Done done)
+    {
+        error_code ec;
+        std::string what;
+        try {
+            what = "prepare what is handed over";
+            into.bequest = generation_.bequeath(into.channel);
+            os::check_descriptor_limit(into.bequest.fds.size(), ec);
+            if (ec)
+                return done(ec, launch::process{},
+                            "hand over " + std::to_string(into.bequest.fds.size()) + " descriptors: " + ec.message());
+            what = std::string{"make the "} + std::string{transport_policy::name};
+            auto offer = generation_.policies.transport.make(into.bequest.fds, ec);
+            if (!ec) {
+                what = "start " + program_.path();
+                using link = typename decltype(into.link)::element_type;
+                into.link = std::make_unique<link>(generation_.policies.io, std::move(offer.ours));
+                into.theirs = std::move(offer.theirs);
+                into.inherited = std::move(offer.inherited);
+                return launch(into, offer.text, std::move(done));
+            }
+        } catch (error const& e) {
+            return done(e.code(), launch::process{}, e.what());
+        } catch (std::exception const& e) {
+            return done(errc::child_failed, launch::process{}, what + ": " + e.what());
+        }
+        done(ec, launch::process{}, what + ": " + ec.message());
+    }
+
+private:
+    template <class Attempt, class Done>
+    void launch(Attempt& into, std::string const& text, Done done)
+    {
+        bool gone = false;
+        auto const directory = program_.directory_or_root(gone);
+        auto arguments = program_.arguments();
+        if (gone) {
+            generation_.warn("the directory of the start is gone; the child starts in /");
+            if (!arguments.empty()) // a relative one would mean nothing there
+                arguments.front() = program_.path();
+        }
+        bool const as_sibling = generation_.policies.launch.as_sibling(generation_.is_managers_child());
+        variable const said{.transport = transport_policy::name,
+                            .parent = os::this_process(),
+                            .starter = as_sibling ? os::parent_process() : os::this_process(),
+                            .text = text};
+        launch::request const request{
+            .program = program_.path(),
+            .arguments = std::move(arguments),
+            .environment = launch::program::child_environment(said.assignment()),
+            .directory = directory,
+            .inherited = into.inherited,
+            .blocked = generation_.options().upgrade_on,
+            .ignored = program_.ignored(),
+            .as_sibling = as_sibling,
+        };
+        generation_.policies.launch.start(request, [this, &into, done](error_code ec, launch::process child) {
+            into.theirs.clear();
+            done(ec, std::move(child), "start " + program_.path() + ": " + ec.message());
+        });
+    }
+
+    Generation& generation_;
+    launch::program program_;
+};
+
+} // namespace ecdysis::handoff
+
+#endif
