@@ -65,9 +65,9 @@ public:
     /// What the next generation inherits; empty before the first publish().
     [[nodiscard]] os::borrowed_fd file() const noexcept { return file_; }
 
-    /// Writes a fresh file beside the path, so that only rename(2) is left for publish(). Where no file can be made there,
-    /// but the inherited one can be written in place, nothing is written yet. Later calls do nothing. Throws `error` if
-    /// publish() could not succeed.
+    /// Writes a fresh file beside the path, so that only rename(2) is left for publish(). Where no file can be made
+    /// there, but the inherited one can be written in place, nothing is written yet. Later calls do nothing. Throws
+    /// `error` if publish() could not succeed.
     void prepare()
     {
         if (is_prepared())
@@ -134,8 +134,8 @@ public:
     /// Removes the file while it names this process; a newer one's stays.
     void remove_if_ours() noexcept { remove_if_names({os::this_process()}); }
 
-    /// Removes the file while it names one of `these`. A child that gets the service and stops at once has to remove one
-    /// that names its parent, too: the parent leaves it alone from then on.
+    /// Removes the file while it names one of `these`. A child that gets the service and stops at once has to remove
+    /// one that names its parent, too: the parent leaves it alone from then on.
     void remove_if_names(std::initializer_list<os::process_id> these) noexcept
     {
         if (path_.empty() || !names(these))
@@ -189,8 +189,8 @@ private:
         fresh_ = std::move(file);
         maker_ = os::this_process();
         put(fresh_, line_of(maker_), ec);
-        // Some file systems find out only now that there is no room. The directory need not be synced, too: after a crash
-        // of the machine no file names a process that lives.
+        // Some file systems find out only now that there is no room. The directory need not be synced, too: after a
+        // crash of the machine no file names a process that lives.
         if (!ec)
             os::call(ec, [&] { return ::fsync(fresh_.get()); });
         if (ec)
