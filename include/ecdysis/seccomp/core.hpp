@@ -121,6 +121,7 @@ inline constexpr auto upgrader_calls = declare(
         calls("faccessat2", "whether the pid file can be written"),
         calls("pwrite64", "the pid file"),
         calls("ftruncate", "the pid file"),
+        calls("fsync", "whether there was room for the pid file"),
         calls("rename", "the pid file").only_on(architecture::x86_64),
         calls("renameat", "the pid file").only_on(architecture::aarch64),
         calls("memfd_create", "state for the child", is(1, MFD_CLOEXEC | MFD_ALLOW_SEALING | 8)), // MFD_NOEXEC_SEAL
