@@ -22,9 +22,9 @@
 namespace ecdysis::io {
 
 /// The shared state of one listening or datagram socket of `io::asio`: the operations that wait, in their order, and
-/// one wait in the reactor for all of them. The policy's user calls `open`, `end` and `close`, with the policy's lock
-/// held or not; the host's handles submit operations. All from any thread: a mutex of its own, held for a few calls
-/// that do not wait, does what a strand would without sending each accept through a queue.
+/// one wait in the reactor for all of them. The policy's user calls `open`, `pause`, `end` and `close`, with the
+/// policy's lock held or not; the host's handles submit operations. All from any thread: a mutex of its own, held for
+/// a few calls that do not wait, does what a strand would without sending each accept through a queue.
 ///
 /// Lifetimes: it may outlive its policy, not the execution context. Close it before the context goes: operations that
 /// wait, and so the coroutines that wait for them, are kept alive by it.
@@ -77,6 +77,14 @@ public:
         round now{*this};
         accepting_.open();
         now.serve();
+    }
+
+    /// When it returns nothing is accepted until `open()`, and each connection that was has its guard. A wait in the
+    /// reactor that was under way may still complete, and is not begun anew.
+    void pause()
+    {
+        round const now{*this};
+        accepting_.pause();
     }
 
     /// When it returns nothing is accepted any more, and each connection that was has its guard. With `empty_first`
