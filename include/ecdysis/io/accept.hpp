@@ -125,7 +125,26 @@ enum class attempt {
     return static_cast<std::size_t>(std::max(bytes, 0)) / 256;
 }
 
-/// How long to wait when descriptors have run out: 5 ms, then twice as long each time, up to 1 s.
+/// Whether waiting for a socket failed only for now: descriptors, memory or epoll's watches have run out.
+[[nodiscard]] inline bool is_passing(error_code ec) noexcept
+{
+    if (ec.category() != boost::system::system_category())
+        return false;
+    switch (ec.value()) {
+    case EINTR:
+    case EAGAIN:
+    case EMFILE:
+    case ENFILE:
+    case ENOBUFS:
+    case ENOMEM:
+    case ENOSPC: // fs.epoll.max_user_watches
+        return true;
+    default:
+        return false;
+    }
+}
+
+/// How long to wait when descriptors or memory have run out: 5 ms, then twice as long each time, up to 1 s.
 class backoff
 {
 public:

@@ -187,7 +187,7 @@ private:
                     if (source_.accepting_.now() == accepting::phase::open) {
                         source_.arm(ec);
                         if (ec)
-                            finish_all(ec);
+                            not_armed(ec);
                         return;
                     }
                     source_.accepting_.end(released);
@@ -197,13 +197,22 @@ private:
                         source_.accepting_.end(released);
                     [[fallthrough]];
                 case attempt::done:
-                    source_.pause_.reset();
+                    source_.backoff_.reset();
                     finish_first(ec);
                 }
             }
             source_.calm();
             if (source_.accepting_.now() == accepting::phase::ended && is_listening(source_.fd()))
                 source_.close_socket();
+        }
+
+        /// The reactor cannot wait for the socket. Where that may pass, nobody needs to hear of it.
+        void not_armed(error_code ec)
+        {
+            if (!is_passing(ec))
+                finish_all(ec);
+            else if (!source_.queue_.empty())
+                source_.rest();
         }
 
         /// The last to finish may be dispatched, the others would have to wait for its handler.
@@ -258,7 +267,7 @@ private:
                                    round now{*self, way::dispatch};
                                    self->armed_ = false;
                                    if (failed && failed != boost::asio::error::operation_aborted)
-                                       now.finish_all(failed);
+                                       now.not_armed(failed);
                                    else
                                        now.serve(!failed);
                                });
@@ -281,7 +290,7 @@ private:
     {
         if (std::exchange(resting_, true))
             return;
-        timer_.expires_after(pause_.next());
+        timer_.expires_after(backoff_.next());
         timer_.async_wait([self = shared_from_this()](error_code) {
             round now{*self, way::dispatch};
             self->resting_ = false;
@@ -311,7 +320,7 @@ private:
     std::atomic<std::uint64_t> last_id_{0};
     std::vector<entry> queue_; // short, and without memory of its own where nobody waits
     accepting accepting_;
-    backoff pause_;
+    backoff backoff_;
     bool armed_ = false;   // a wait is in the reactor
     bool resting_ = false; // the timer runs, for descriptors or memory had run out
 };

@@ -33,7 +33,7 @@ using clock = std::chrono::steady_clock;
 /// | `T::name`               | string_view | the word for it in messages                                     |
 /// | `T::blocking`           | bool   | true: has `wait(outcome, ec)`; false: has `async_wait<T>(init, token)`, where `init()` gives the outcome |
 /// | `io.lock()`             | guard  | nothing of this policy runs while it is held; recursive, RAII        |
-/// | `io.watch(fd, f, ec)`   | handle | `f()` each time `fd` is readable or at its end (level-triggered); one watch for a descriptor at a time |
+/// | `io.watch(fd, f, ec)`   | handle | `f()` each time `fd` is readable or at its end (level-triggered), until the handle goes, whatever fails meanwhile; one watch for a descriptor at a time |
 /// | `io.at(time, f)`        | handle | `f()` once, not before `time`                                        |
 /// | `io.signals(set, f, ec)`| handle | `f(signal)`; handlers are installed and the set unblocked in this thread. Dropping the handle brings the previous dispositions back |
 /// | `io.post(f)`            | void   | `f()` soon; from any thread; takes no lock that is held during a callback |
