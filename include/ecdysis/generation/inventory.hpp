@@ -11,6 +11,7 @@
 #include <ecdysis/systemd/activation.hpp>
 
 #include <fcntl.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 
 #include <algorithm>
@@ -161,8 +162,9 @@ public:
 
     // ---- life
 
-    /// This generation may accept: what waited for that is done. What fails now can only be told, and is closed: the
-    /// next generation would refuse a socket that does not listen or is not bound, and with it the upgrade.
+    /// This generation may accept: what waited for that is done. What fails now can only be told. An inherited socket
+    /// works on as it was; a new one is closed, for the next generation would refuse a socket that does not listen or is
+    /// not bound, and with it the upgrade.
     template <class Warn>
     void open(Warn&& warn)
     {
@@ -173,8 +175,12 @@ public:
             try {
                 if (one.left == todo::bind)
                     (void)sockets::bind(one.source->fd(), one.kind, one.where, one.options);
-                if (one.left == todo::listen && !is_datagram(one.kind)) // again on inherited ones: the backlog is ours
-                    sockets::listen(one.source->fd(), one.kind, one.where, one.options);
+                if (one.left == todo::listen && !is_datagram(one.kind)) {
+                    if (one.inherited)
+                        apply_backlog(one, warn);
+                    else
+                        sockets::listen(one.source->fd(), one.kind, one.where, one.options);
+                }
             } catch (error const& e) {
                 give_up(one);
                 warn(e.what());
@@ -188,22 +194,32 @@ public:
         }
     }
 
+    /// A child serves, and must prove that it does: what it claimed accepts nothing here meanwhile.
+    void pause(std::vector<handoff::record> const& records, std::vector<bool> const& claims)
+    {
+        for_each_claim(records, claims, [](socket& one, bool claimed) {
+            if (claimed)
+                one.source->pause();
+        });
+    }
+
+    /// It does not: all that was paused accepts again.
+    void resume()
+    {
+        for (auto& one : sockets_)
+            if (!one.failed)
+                one.source->open();
+    }
+
     /// A child serves. What it claimed is its own now; the rest ends when its queue is empty.
     void end_claimed(std::vector<handoff::record> const& records, std::vector<bool> const& claims)
     {
-        std::size_t i = 0;
-        for (auto& one : sockets_) {
-            if (one.failed)
-                continue;
-            // What the host opened during the upgrade was not handed over.
-            bool const claimed = i < records.size() && claims[i] && records[i].kind == one.record.kind &&
-                                 records[i].name == one.record.name && records[i].index == one.record.index;
-            ++i;
+        for_each_claim(records, claims, [](socket& one, bool claimed) {
             if (!claimed && one.ours)
                 unlink(one);
             one.ours = false;
             one.source->end(!claimed);
-        }
+        });
     }
 
     void end_for_stop(os::unlinked which)
@@ -313,6 +329,22 @@ private:
         }
     }
 
+    /// `f(socket, claimed)` for all that can be used; `records` are those of `bequeath`.
+    template <class F>
+    void for_each_claim(std::vector<handoff::record> const& records, std::vector<bool> const& claims, F&& f)
+    {
+        std::size_t i = 0;
+        for (auto& one : sockets_) {
+            if (one.failed)
+                continue;
+            // What the host opened during the upgrade was not handed over.
+            bool const claimed = i < records.size() && claims[i] && records[i].kind == one.record.kind &&
+                                 records[i].name == one.record.name && records[i].index == one.record.index;
+            ++i;
+            f(one, claimed);
+        }
+    }
+
     /// It cannot be used, and is handed over to nobody.
     static void give_up(socket& one)
     {
@@ -341,6 +373,17 @@ private:
 
     /// Its place among those of the same name: the parent's index may have gaps. Nobody asks for it before commit.
     void number(socket& one) { one.record.index = next_index_[one.record.name]++; }
+
+    /// The parent's may have asked for another backlog.
+    template <class Warn>
+    static void apply_backlog(socket const& one, Warn& warn)
+    {
+        error_code ec;
+        os::call(ec, [&] { return ::listen(one.source->fd().get(), one.options.backlog); });
+        if (ec)
+            warn("set the backlog of " + one.record.name + " to " + std::to_string(one.options.backlog) + ": " +
+                 ec.message() + "; the inherited listener works on with its old backlog");
+    }
 
     /// The parent's may have asked for another mode. Not before commit, for the path is the parent's until then; and only
     /// while it is still the socket that was handed over.

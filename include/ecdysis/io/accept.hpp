@@ -125,7 +125,26 @@ enum class attempt {
     return static_cast<std::size_t>(std::max(bytes, 0)) / 256;
 }
 
-/// How long to wait when descriptors have run out: 5 ms, then twice as long each time, up to 1 s.
+/// Whether waiting for a socket failed only for now: descriptors, memory or epoll's watches have run out.
+[[nodiscard]] inline bool is_passing(error_code ec) noexcept
+{
+    if (ec.category() != boost::system::system_category())
+        return false;
+    switch (ec.value()) {
+    case EINTR:
+    case EAGAIN:
+    case EMFILE:
+    case ENFILE:
+    case ENOBUFS:
+    case ENOMEM:
+    case ENOSPC: // fs.epoll.max_user_watches
+        return true;
+    default:
+        return false;
+    }
+}
+
+/// How long to wait when descriptors or memory have run out: 5 ms, then twice as long each time, up to 1 s.
 class backoff
 {
 public:
@@ -142,12 +161,12 @@ private:
     std::chrono::milliseconds next_ = first;
 };
 
-/// How far the accepting of one source has come. It only ever moves forward.
+/// How far the accepting of one source has come. It moves forward, but for a pause.
 class accepting
 {
 public:
     enum class phase {
-        waiting,  ///< before commit: calls wait
+        waiting,  ///< before commit, or paused: calls wait
         open,     ///< calls wait for connections
         emptying, ///< what is in the queue is taken, nothing is waited for
         ended,    ///< calls end
@@ -161,17 +180,24 @@ public:
     {
         if (phase_ == phase::waiting)
             phase_ = phase::open;
+        opened_ = true;
+    }
+
+    void pause() noexcept
+    {
+        if (phase_ == phase::open)
+            phase_ = phase::waiting;
     }
 
     /// The queue of `socket` is to be emptied first: until it is, the drain waits, for the last connections have
-    /// no guards yet. An empty queue ends at once. Datagrams come as fast as they like, so of them no more are waited
-    /// for than the queue can hold.
+    /// no guards yet. An empty queue ends at once, and so does one that was never open: it is another generation's.
+    /// Datagrams come as fast as they like, so of them no more are waited for than the queue can hold.
     void empty(os::borrowed_fd socket, std::shared_ptr<open_connections> connections)
     {
         if (phase_ == phase::emptying)
             return;
         connection_guard guard{std::move(connections)};
-        if (phase_ == phase::open && is_readable(socket)) {
+        if (opened_ && phase_ != phase::ended && is_readable(socket)) {
             phase_ = phase::emptying;
             queue_ = std::move(guard);
             left_ = is_datagram(socket) ? most_datagrams(socket) : SIZE_MAX;
@@ -197,6 +223,7 @@ public:
 
 private:
     phase phase_ = phase::waiting;
+    bool opened_ = false; ///< even if paused since
     connection_guard queue_;
     std::size_t left_ = 0; ///< looks, while emptying
 };

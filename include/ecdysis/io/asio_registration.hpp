@@ -9,6 +9,7 @@
 
 #include <boost/asio/any_io_executor.hpp>
 #include <boost/asio/bind_executor.hpp>
+#include <boost/asio/error.hpp>
 #include <boost/asio/posix/stream_descriptor.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/signal_set.hpp>
@@ -62,7 +63,7 @@ public:
 protected:
     virtual void stop() noexcept = 0;
 
-    /// `f(...)` on the strand, with the lock held, unless this was cancelled.
+    /// `f(*self, ec, ...)` on the strand, with the lock held, unless this was cancelled.
     template <class Self, class F>
     [[nodiscard]] static auto guarded(std::shared_ptr<Self> self, F f)
     {
@@ -70,8 +71,8 @@ protected:
         return boost::asio::bind_executor(strand, [self = std::move(self), f](error_code ec, auto... arguments) {
             auto const state = self->state_;
             std::lock_guard const hold{state->mutex};
-            if (!ec && !self->cancelled_)
-                f(*self, arguments...);
+            if (!self->cancelled_)
+                f(*self, ec, arguments...);
         });
     }
 
@@ -87,7 +88,7 @@ class asio_watching final : public asio_registration, public std::enable_shared_
 {
 public:
     asio_watching(std::shared_ptr<asio_state> state, std::function<void()> f)
-        : asio_registration{std::move(state)}, descriptor_{executor()}, f_{std::move(f)}
+        : asio_registration{std::move(state)}, descriptor_{executor()}, timer_{executor()}, f_{std::move(f)}
     {}
 
     void start(os::borrowed_fd fd, error_code& ec)
@@ -101,7 +102,10 @@ private:
     void arm()
     {
         descriptor_.async_wait(boost::asio::posix::descriptor_base::wait_read,
-                               guarded(shared_from_this(), [](asio_watching& self) {
+                               guarded(shared_from_this(), [](asio_watching& self, error_code ec) {
+                                   if (ec)
+                                       return self.rest(ec);
+                                   self.backoff_.reset();
                                    // With several threads Asio (1.81) may hand this descriptor the event of another
                                    // one, whose state it has just recycled: epoll_wait had returned it before.
                                    if (is_readable(os::borrowed_fd{self.descriptor_.native_handle()}))
@@ -111,8 +115,19 @@ private:
                                }));
     }
 
+    /// The wait could not begin: memory has run out, for instance. Who watches cannot be told, and counts on `f`, so it
+    /// is tried again until it is cancelled.
+    void rest(error_code ec)
+    {
+        if (ec == boost::asio::error::operation_aborted)
+            return;
+        timer_.expires_after(backoff_.next());
+        timer_.async_wait(guarded(shared_from_this(), [](asio_watching& self, error_code) { self.arm(); }));
+    }
+
     void stop() noexcept override
     {
+        timer_.cancel();
         if (!descriptor_.is_open())
             return;
         error_code ignored;
@@ -121,7 +136,9 @@ private:
     }
 
     boost::asio::posix::stream_descriptor descriptor_;
+    boost::asio::steady_timer timer_;
     std::function<void()> const f_;
+    backoff backoff_;
 };
 
 class asio_timing final : public asio_registration, public std::enable_shared_from_this<asio_timing>
@@ -134,7 +151,10 @@ public:
     void start(clock::time_point time)
     {
         timer_.expires_at(time);
-        timer_.async_wait(guarded(shared_from_this(), [](asio_timing& self) { self.f_(); }));
+        timer_.async_wait(guarded(shared_from_this(), [](asio_timing& self, error_code ec) {
+            if (!ec)
+                self.f_();
+        }));
     }
 
 private:
@@ -171,7 +191,9 @@ public:
 private:
     void arm()
     {
-        signals_.async_wait(guarded(shared_from_this(), [](asio_signalling& self, int signal) {
+        signals_.async_wait(guarded(shared_from_this(), [](asio_signalling& self, error_code ec, int signal) {
+            if (ec)
+                return;
             self.f_(signal);
             if (!self.cancelled())
                 self.arm();

@@ -22,9 +22,9 @@
 namespace ecdysis::io {
 
 /// The shared state of one listening or datagram socket of `io::asio`: the operations that wait, in their order, and
-/// one wait in the reactor for all of them. The policy's user calls `open`, `end` and `close`, with the policy's lock
-/// held or not; the host's handles submit operations. All from any thread: a mutex of its own, held for a few calls
-/// that do not wait, does what a strand would without sending each accept through a queue.
+/// one wait in the reactor for all of them. The policy's user calls `open`, `pause`, `end` and `close`, with the
+/// policy's lock held or not; the host's handles submit operations. All from any thread: a mutex of its own, held for
+/// a few calls that do not wait, does what a strand would without sending each accept through a queue.
 ///
 /// Lifetimes: it may outlive its policy, not the execution context. Close it before the context goes: operations that
 /// wait, and so the coroutines that wait for them, are kept alive by it.
@@ -77,6 +77,14 @@ public:
         round now{*this};
         accepting_.open();
         now.serve();
+    }
+
+    /// When it returns nothing is accepted until `open()`, and each connection that was has its guard. A wait in the
+    /// reactor that was under way may still complete, and is not begun anew.
+    void pause()
+    {
+        round const now{*this};
+        accepting_.pause();
     }
 
     /// When it returns nothing is accepted any more, and each connection that was has its guard. With `empty_first`
@@ -179,7 +187,7 @@ private:
                     if (source_.accepting_.now() == accepting::phase::open) {
                         source_.arm(ec);
                         if (ec)
-                            finish_all(ec);
+                            not_armed(ec);
                         return;
                     }
                     source_.accepting_.end(released);
@@ -189,13 +197,22 @@ private:
                         source_.accepting_.end(released);
                     [[fallthrough]];
                 case attempt::done:
-                    source_.pause_.reset();
+                    source_.backoff_.reset();
                     finish_first(ec);
                 }
             }
             source_.calm();
             if (source_.accepting_.now() == accepting::phase::ended && is_listening(source_.fd()))
                 source_.close_socket();
+        }
+
+        /// The reactor cannot wait for the socket. Where that may pass, nobody needs to hear of it.
+        void not_armed(error_code ec)
+        {
+            if (!is_passing(ec))
+                finish_all(ec);
+            else if (!source_.queue_.empty())
+                source_.rest();
         }
 
         /// The last to finish may be dispatched, the others would have to wait for its handler.
@@ -250,7 +267,7 @@ private:
                                    round now{*self, way::dispatch};
                                    self->armed_ = false;
                                    if (failed && failed != boost::asio::error::operation_aborted)
-                                       now.finish_all(failed);
+                                       now.not_armed(failed);
                                    else
                                        now.serve(!failed);
                                });
@@ -273,7 +290,7 @@ private:
     {
         if (std::exchange(resting_, true))
             return;
-        timer_.expires_after(pause_.next());
+        timer_.expires_after(backoff_.next());
         timer_.async_wait([self = shared_from_this()](error_code) {
             round now{*self, way::dispatch};
             self->resting_ = false;
@@ -303,7 +320,7 @@ private:
     std::atomic<std::uint64_t> last_id_{0};
     std::vector<entry> queue_; // short, and without memory of its own where nobody waits
     accepting accepting_;
-    backoff pause_;
+    backoff backoff_;
     bool armed_ = false;   // a wait is in the reactor
     bool resting_ = false; // the timer runs, for descriptors or memory had run out
 };

@@ -33,7 +33,7 @@ using clock = std::chrono::steady_clock;
 /// | `T::name`               | string_view | the word for it in messages                                     |
 /// | `T::blocking`           | bool   | true: has `wait(outcome, ec)`; false: has `async_wait<T>(init, token)`, where `init()` gives the outcome |
 /// | `io.lock()`             | guard  | nothing of this policy runs while it is held; recursive, RAII        |
-/// | `io.watch(fd, f, ec)`   | handle | `f()` each time `fd` is readable or at its end (level-triggered); one watch for a descriptor at a time |
+/// | `io.watch(fd, f, ec)`   | handle | `f()` each time `fd` is readable or at its end (level-triggered), until the handle goes, whatever fails meanwhile; one watch for a descriptor at a time |
 /// | `io.at(time, f)`        | handle | `f()` once, not before `time`                                        |
 /// | `io.signals(set, f, ec)`| handle | `f(signal)`; handlers are installed and the set unblocked in this thread. Dropping the handle brings the previous dispositions back |
 /// | `io.post(f)`            | void   | `f()` soon; from any thread; takes no lock that is held during a callback |
@@ -41,6 +41,7 @@ using clock = std::chrono::steady_clock;
 /// | `io.make_source(fd, connections, ec)` | `shared_ptr<T::source>` | owns a listening or datagram socket, and makes it non-blocking |
 /// | `source.fd()`           | borrowed_fd | valid until `close()`, none after                               |
 /// | `source.open()`         | void   | from now on the host's calls complete; before, they wait             |
+/// | `source.pause()`        | void   | from now on the host's calls wait again, until `open()`; what is in the queue stays there |
 /// | `source.end(empty_first)` | void | the host's calls end with `errc::ended`; `empty_first`: when the queue is empty, and until then a guard is held |
 /// | `source.close()`        | void   | ends, and closes the socket when the last call in flight has left. To be called before the policy's user goes |
 /// | `T::tcp_listener`, `T::unix_listener`, `T::seqpacket_listener` | type | the host's handles on listening sockets, made from a `shared_ptr<T::source>` |
@@ -75,6 +76,7 @@ concept Policy = requires(T& io, os::borrowed_fd fd, std::function<void()> f, st
     requires requires(typename T::source& source, bool empty_first) {
         { source.fd() } -> std::same_as<os::borrowed_fd>;
         source.open();
+        source.pause();
         source.end(empty_first);
         source.close();
     };

@@ -70,8 +70,8 @@ private:
     bool stale_ = false;
 };
 
-/// The shared state of one listening or datagram socket of `io::sync`. The policy's user calls `open`, `end` and
-/// `close`, with the policy's lock held or not; the host's handles make visits. All from any thread.
+/// The shared state of one listening or datagram socket of `io::sync`. The policy's user calls `open`, `pause`,
+/// `end` and `close`, with the policy's lock held or not; the host's handles make visits. All from any thread.
 class sync_source
 {
 public:
@@ -92,6 +92,15 @@ public:
     {
         auto const lock = gate_->lock();
         accepting_.open();
+        gate_->changed();
+    }
+
+    /// No call that begins after this takes a connection, until `open()`: it waits. One that has begun has counted its
+    /// guard.
+    void pause()
+    {
+        auto const lock = gate_->lock();
+        accepting_.pause();
         gate_->changed();
     }
 

@@ -10,9 +10,15 @@
 
 #include <fcntl.h>
 #include <stdlib.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
+#include <cerrno>
+#include <chrono>
 #include <filesystem>
+#include <future>
 #include <memory>
 #include <optional>
 #include <stdexcept>
@@ -22,6 +28,44 @@
 
 using namespace ecdysis;
 namespace fs = std::filesystem;
+
+namespace {
+
+/// What the system refuses as long as one of these lives.
+struct refused
+{
+    explicit refused(int& which) : error{which} { error = ENOMEM; }
+    refused(refused const&) = delete;
+    refused& operator=(refused const&) = delete;
+    ~refused() { error = 0; }
+
+    int& error;
+};
+
+int listen_fails = 0;
+int chmod_fails = 0;
+
+} // namespace
+
+// The program's own come before the C library's.
+
+extern "C" int listen(int socket, int backlog) noexcept
+{
+    if (listen_fails != 0) {
+        errno = listen_fails;
+        return -1;
+    }
+    return static_cast<int>(::syscall(SYS_listen, socket, backlog));
+}
+
+extern "C" int chmod(char const* path, ::mode_t mode) noexcept
+{
+    if (chmod_fails != 0) {
+        errno = chmod_fails;
+        return -1;
+    }
+    return static_cast<int>(::syscall(SYS_fchmodat, AT_FDCWD, path, mode));
+}
 
 namespace {
 
@@ -344,4 +388,190 @@ BOOST_AUTO_TEST_CASE(shards_claim_all_that_fit)
     std::size_t unclaimed = 0;
     first.passed.close_unclaimed([&](std::string const&) { ++unclaimed; });
     BOOST_TEST(unclaimed == 1U);
+}
+
+namespace {
+
+/// A parent's sockets, and a child that inherits them.
+struct two_generations
+{
+    ~two_generations()
+    {
+        childs.close(os::unlinked::none);
+        parents.close(os::unlinked::all);
+    }
+
+    auto open(socket_kind kind, address const& where, listen_options const& options = {})
+    {
+        return parents.claim_or_open(io, connections, kind, where, options, nullptr, true);
+    }
+    /// What the parent hands over; the child has copies.
+    handoff::bequest const& hand_over()
+    {
+        handed_over = parents.bequeath();
+        for (std::size_t i = 0; i != handed_over.fds.size(); ++i)
+            from.add(handed_over.records[i], os::owned_fd{::fcntl(handed_over.fds[i].get(), F_DUPFD_CLOEXEC, 50)});
+        return handed_over;
+    }
+    auto claim(socket_kind kind, address const& where, listen_options const& options = {})
+    {
+        return childs.claim_or_open(io, connections, kind, where, options, &from, false);
+    }
+    std::vector<std::string> commit()
+    {
+        std::vector<std::string> warnings;
+        childs.open([&](std::string what) { warnings.push_back(std::move(what)); });
+        return warnings;
+    }
+
+    io::sync io;
+    std::shared_ptr<open_connections> connections = std::make_shared<open_connections>();
+    inventory<io::sync> parents;
+    inventory<io::sync> childs;
+    handoff::bequest handed_over;
+    handoff::inheritance from;
+};
+
+os::owned_fd connect_to(os::borrowed_fd listener)
+{
+    error_code ec;
+    auto const where = address::bound(listener, ec);
+    os::owned_fd client{::socket(where.family(), SOCK_STREAM | SOCK_CLOEXEC, 0)};
+    if (::connect(client.get(), where.data(), where.size()) != 0)
+        client.reset();
+    return client;
+}
+
+/// One accept in a thread of its own: whether it got a connection.
+std::future<bool> accept(std::shared_ptr<io::sync::source> const& source)
+{
+    return std::async(std::launch::async, [listener = io::sync::listener{source}]() mutable {
+        error_code ec;
+        return listener.accept(ec).has_value();
+    });
+}
+
+bool is_ready(std::future<bool> const& future)
+{
+    return future.wait_for(std::chrono::milliseconds{30}) == std::future_status::ready;
+}
+
+} // namespace
+
+BOOST_AUTO_TEST_CASE(an_inherited_listener_that_cannot_listen_again_works_on)
+{
+    directory const place;
+    two_generations it;
+    auto const tcp = it.open(socket_kind::tcp, "127.0.0.1:0", {.backlog = 7});
+    (void)it.open(socket_kind::unix_stream, place / "x");
+    (void)it.hand_over();
+    auto const claimed = it.claim(socket_kind::tcp, "127.0.0.1:0", {.backlog = 3});
+    auto const path = it.claim(socket_kind::unix_stream, place / "x", {.backlog = 5});
+    {
+        refused const memory{listen_fails};
+        BOOST_TEST(it.commit() ==
+                       (std::vector<std::string>{
+                           "set the backlog of tcp 127.0.0.1:0 to 3: Cannot allocate memory; the inherited listener works "
+                           "on with its old backlog",
+                           "set the backlog of unix " + (place / "x") +
+                               " to 5: Cannot allocate memory; the inherited listener works on with its old backlog"}),
+                   boost::test_tools::per_element());
+    }
+    BOOST_TEST(backlog(claimed->fd()) == 7U);
+    BOOST_TEST(it.childs.bequeath().fds.size() == 2U);
+    BOOST_TEST(fs::exists(place / "x"));
+    it.parents.close(os::unlinked::none);
+    for (auto const& source : {claimed, path}) {
+        auto const client = connect_to(source->fd());
+        BOOST_TEST(static_cast<bool>(client));
+        BOOST_TEST(accept(source).get());
+    }
+}
+
+BOOST_AUTO_TEST_CASE(an_inherited_path_whose_mode_cannot_be_set_works_on)
+{
+    directory const place;
+    inherited_path differs{place / "differs", 0666};
+    refused const memory{chmod_fails};
+    auto const warnings = differs.commit(0600);
+    BOOST_TEST(warnings == std::vector<std::string>{"set the mode of " + (place / "differs") +
+                                                    ", 0666, to 0600: Cannot allocate memory"},
+               boost::test_tools::per_element());
+    BOOST_TEST(mode_of(place / "differs") == 0666U);
+    BOOST_TEST(differs.childs.bequeath().fds.size() == 1U);
+}
+
+BOOST_AUTO_TEST_CASE(a_new_listener_that_cannot_listen_is_given_up)
+{
+    directory const place;
+    two_generations it;
+    (void)it.hand_over();
+    auto const fresh = it.claim(socket_kind::unix_stream, place / "x");
+    {
+        refused const memory{listen_fails};
+        auto const warnings = it.commit();
+        BOOST_REQUIRE(warnings.size() == 1U);
+        BOOST_TEST(warnings.front().starts_with("listen on unix " + (place / "x") + ": Cannot allocate memory"));
+    }
+    BOOST_TEST(!fresh->fd());
+    BOOST_TEST(!fs::exists(place / "x"));
+    BOOST_TEST(it.childs.bequeath().fds.empty());
+    it.childs.resume();
+    BOOST_TEST(!accept(fresh).get());
+    BOOST_TEST(it.childs.bequeath().fds.empty());
+}
+
+BOOST_AUTO_TEST_CASE(what_a_child_claimed_pauses_until_it_failed)
+{
+    two_generations it;
+    auto const claimed = it.open(socket_kind::tcp, "127.0.0.1:0");
+    auto const unclaimed = it.open(socket_kind::tcp, "127.0.0.1:0"); // of the same name, so another by its index only
+    auto const& records = it.hand_over().records;
+    auto const opened_meanwhile = it.open(socket_kind::unix_stream, "@ecdysis inventory " + std::to_string(::getpid()));
+    for (int upgrade = 0; upgrade != 2; ++upgrade) {
+        it.parents.pause(records, {true, false});
+        for (auto const& source : {unclaimed, opened_meanwhile}) {
+            auto const client = connect_to(source->fd());
+            BOOST_TEST(accept(source).get());
+        }
+        auto waiting = accept(claimed);
+        auto const client = connect_to(claimed->fd());
+        BOOST_TEST(static_cast<bool>(client));
+        BOOST_TEST(!is_ready(waiting));
+        it.parents.resume();
+        BOOST_TEST(waiting.get());
+    }
+
+    it.parents.pause(records, {true, false});
+    auto waiting = accept(claimed);
+    auto const in_queue = connect_to(claimed->fd());
+    auto const last = connect_to(unclaimed->fd());
+    it.parents.end_claimed(records, {true, false});
+    BOOST_TEST(!waiting.get()); // the queue is the child's now
+    BOOST_TEST(accept(unclaimed).get());
+    BOOST_TEST(!accept(unclaimed).get());
+    it.parents.resume(); // too late
+    BOOST_TEST(!accept(claimed).get());
+    BOOST_TEST(!accept(unclaimed).get());
+}
+
+BOOST_AUTO_TEST_CASE(of_shards_those_that_the_child_has_not_got_accept_on)
+{
+    two_generations it;
+    auto const shards =
+        it.parents.claim_or_open_shards(it.io, it.connections, socket_kind::tcp, "127.0.0.1:0", 3, {}, nullptr, true);
+    auto const& records = it.hand_over().records;
+    it.parents.pause(records, {true, false, true});
+    std::vector<std::future<bool>> accepts;
+    for (auto const& shard : shards)
+        accepts.push_back(accept(shard));
+    std::vector<os::owned_fd> clients;
+    for (int i = 0; i != 60; ++i) // between which the kernel spreads them
+        clients.push_back(connect_to(shards.front()->fd()));
+    BOOST_TEST((accepts[1].wait_for(std::chrono::seconds{10}) == std::future_status::ready));
+    BOOST_TEST(!is_ready(accepts[0]));
+    BOOST_TEST(!is_ready(accepts[2]));
+    it.parents.resume();
+    for (auto& one : accepts)
+        BOOST_TEST(one.get());
 }

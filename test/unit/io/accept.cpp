@@ -10,7 +10,9 @@
 
 #include <sys/resource.h>
 
+#include <algorithm>
 #include <set>
+#include <thread>
 
 // Sources, listeners and datagram sockets: the same for both policies.
 
@@ -207,6 +209,121 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(emptying_may_be_cut_short, World, worlds)
     BOOST_TEST(it.queued() == 1);
 }
 
+BOOST_AUTO_TEST_CASE_TEMPLATE(a_pause_leaves_what_connects_in_the_queue, World, worlds)
+{
+    served<World> it;
+    it.source->open();
+    std::vector<std::future<accepted>> accepts;
+    accepts.push_back(it.accept());
+    BOOST_TEST(!ready(accepts.front(), 5ms)); // it waits for a client
+    std::vector<os::owned_fd> clients;
+    for (int i = 0; i != 3; ++i) {
+        it.source->pause();
+        clients.push_back(it.connect());
+        accepts.push_back(it.accept());
+        for (auto const& accept : accepts)
+            BOOST_TEST(!ready(accept));
+        BOOST_TEST(it.connections->count() == 0U);
+        it.source->pause(); // again
+        it.source->open();
+        // One of those that wait gets it.
+        auto const any = [&] {
+            return std::ranges::find_if(accepts, [](auto const& accept) { return ready(accept, 0ms); });
+        };
+        auto const limit = io::clock::now() + deadline;
+        while (any() == accepts.end() && io::clock::now() < limit)
+            std::this_thread::sleep_for(1ms);
+        auto const done = any();
+        BOOST_TEST_REQUIRE((done != accepts.end()));
+        auto const result = done->get();
+        accepts.erase(done);
+        BOOST_TEST(!result.ec);
+        BOOST_TEST(peer_port_of(result.socket) == port_of(clients.back()));
+    }
+    it.source->end(false);
+    BOOST_TEST(get(accepts.front()).ec == errc::ended);
+}
+
+BOOST_AUTO_TEST_CASE_TEMPLATE(a_pause_costs_nothing_although_clients_wait, World, worlds)
+{
+    served<World> it;
+    it.source->open();
+    std::vector<std::future<accepted>> accepts;
+    for (int i = 0; i != 3; ++i)
+        accepts.push_back(it.accept());
+    BOOST_TEST(!ready(accepts.front(), 5ms));
+    it.source->pause();
+    auto const client = it.connect();
+    accepts.push_back(it.accept());
+    BOOST_TEST(!ready(accepts.front(), 5ms));
+    auto const before = used_time();
+    std::this_thread::sleep_for(300ms);
+    BOOST_TEST((used_time() - before < 100ms)); // one thread that spins takes it all
+    it.source->close();
+    for (auto& accept : accepts)
+        BOOST_TEST(get(accept).ec == errc::ended);
+}
+
+BOOST_AUTO_TEST_CASE_TEMPLATE(a_pause_holds_up_no_end, World, worlds)
+{
+    for (bool const empty_first : {false, true}) {
+        served<World> it;
+        it.source->open();
+        auto accept = it.accept();
+        BOOST_TEST(!ready(accept, 5ms));
+        it.source->pause();
+        auto const client = it.connect();
+        it.source->end(empty_first); // this generation has been open, so the queue is its own
+        auto const result = get(accept);
+        BOOST_TEST((result.ec == errc::ended) == !empty_first);
+        BOOST_TEST(it.queued() == (empty_first ? 0 : 1));
+        it.source->pause();
+        it.source->open();
+        auto late = it.accept();
+        BOOST_TEST(get(late).ec == errc::ended);
+    }
+}
+
+BOOST_AUTO_TEST_CASE_TEMPLATE(a_pause_counts_only_while_open, World, worlds)
+{
+    served<World> it;
+    it.source->pause();
+    auto accept = it.accept();
+    auto const client = it.connect();
+    BOOST_TEST(!ready(accept));
+    it.source->open();
+    BOOST_TEST(!get(accept).ec);
+
+    auto const last = it.connect();
+    it.source->end(true);
+    it.source->pause(); // emptying goes on
+    BOOST_TEST(it.connections->count() == 1U);
+    accept = it.accept();
+    BOOST_TEST(!get(accept).ec);
+    accept = it.accept();
+    BOOST_TEST(get(accept).ec == errc::ended);
+}
+
+BOOST_AUTO_TEST_CASE_TEMPLATE(running_out_of_descriptors_does_not_outlast_a_pause, World, worlds)
+{
+    served<World> it;
+    it.source->open();
+    auto const client = it.connect();
+    ::rlimit before{};
+    ::getrlimit(RLIMIT_NOFILE, &before);
+    auto const next = duplicate(client);
+    ::rlimit limit{static_cast<::rlim_t>(next.get()), before.rlim_max};
+    ::setrlimit(RLIMIT_NOFILE, &limit);
+    auto accept = it.accept();
+    bool const early = ready(accept, 5ms);
+    it.source->pause();
+    ::setrlimit(RLIMIT_NOFILE, &before);
+    BOOST_TEST(!early);
+    BOOST_TEST(!ready(accept));
+    it.source->open();
+    BOOST_TEST(!get(accept).ec);
+}
+
 BOOST_AUTO_TEST_CASE_TEMPLATE(close_ends_and_closes, World, worlds)
 {
     served<World> it;
@@ -327,6 +444,15 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(datagrams_are_waited_for, World, worlds)
     wait = World::wait(datagram);
     BOOST_TEST(!ready(wait));
     send();
+    BOOST_TEST(!get(wait));
+    BOOST_TEST(receive());
+
+    wait = World::wait(datagram);
+    BOOST_TEST(!ready(wait, 5ms));
+    source->pause();
+    send();
+    BOOST_TEST(!ready(wait));
+    source->open();
     BOOST_TEST(!get(wait));
 
     source->end(true);

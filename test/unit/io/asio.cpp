@@ -447,6 +447,41 @@ BOOST_FIXTURE_TEST_CASE(an_accept_before_commit_is_work_and_can_be_cancelled, fi
     }
 }
 
+BOOST_FIXTURE_TEST_CASE(an_accept_in_a_pause_is_work_and_can_be_cancelled, fixture)
+{
+    listen();
+    for (bool const waits_already : {true, false}) {
+        source->open();
+        error_code got;
+        net::cancellation_signal signal;
+        auto const accept = [&] {
+            listener.async_accept(net::bind_cancellation_slot(signal.slot(), [&](error_code ec, auto) { got = ec; }));
+            context.restart();
+            context.poll();
+        };
+        if (waits_already)
+            accept();
+        source->pause();
+        if (!waits_already)
+            accept();
+        auto const client = connect_to(address);
+        context.poll();
+        BOOST_TEST(context.poll() == 0U); // the reactor is asked no more
+        BOOST_TEST(!got);
+        BOOST_TEST(!context.stopped());
+        signal.emit(net::cancellation_type::terminal);
+        context.run();
+        BOOST_TEST(got == net::error::operation_aborted);
+        BOOST_TEST(connections->count() == 0U);
+        // and it is still in the queue
+        source->open();
+        auto future = listener.async_accept(net::use_future);
+        context.restart();
+        context.run();
+        BOOST_TEST(static_cast<bool>(future.get().guard));
+    }
+}
+
 BOOST_FIXTURE_TEST_CASE(a_coroutine_may_be_destroyed_while_it_waits, fixture)
 {
     listen();

@@ -33,6 +33,11 @@ struct log
         std::lock_guard const hold{mutex};
         got.insert(peer_port_of(socket));
     }
+    std::size_t count()
+    {
+        std::lock_guard const hold{mutex};
+        return got.size();
+    }
 
     std::mutex mutex;
     std::multiset<int> got;
@@ -157,6 +162,52 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(no_connection_is_lost_at_the_end, Server, servers)
         while (connections->count() != 0) // the last handlers may still be leaving
             std::this_thread::yield();
         source->close();
+    }
+}
+
+BOOST_AUTO_TEST_CASE_TEMPLATE(no_connection_is_lost_by_pauses, Server, servers)
+{
+    constexpr int loops = 8;
+    for (int round = 0; round != 20; ++round) {
+        Server server{loops};
+        auto const connections = std::make_shared<ecdysis::open_connections>();
+        auto socket = listening();
+        auto const address = address_of(socket);
+        error_code ec;
+        auto const source = server.io.make_source(std::move(socket), connections, ec);
+        typename Server::listener listener{source};
+        server.start(listener);
+        std::atomic<bool> loaded = false;
+        std::multiset<int> connected;
+        std::jthread load{[&] {
+            std::vector<os::owned_fd> clients;
+            for (int i = 0; i != 100; ++i) {
+                clients.push_back(connect_to(address));
+                connected.insert(port_of(clients.back()));
+            }
+            loaded = true;
+            // Their ports are not used again while they are open.
+            auto const limit = io::clock::now() + deadline;
+            while (server.log.count() != 100U && io::clock::now() < limit)
+                std::this_thread::yield();
+        }};
+        while (!loaded) {
+            source->open();
+            std::this_thread::yield();
+            source->pause();
+            // What is in flight has its guard, and no other comes.
+            while (connections->count() != 0)
+                std::this_thread::yield();
+            auto const before = server.log.count();
+            std::this_thread::yield();
+            BOOST_TEST_REQUIRE(server.log.count() == before);
+        }
+        source->open();
+        load.join();
+        source->close();
+        while (server.log.ended != loops)
+            std::this_thread::yield();
+        BOOST_TEST((server.log.got == connected));
     }
 }
 

@@ -15,6 +15,7 @@
 #include <netinet/in.h>
 #include <poll.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <chrono>
@@ -128,6 +129,14 @@ struct pipe_pair
     os::owned_fd reader;
     os::owned_fd writer;
 };
+
+/// How long all threads of this process have run.
+inline std::chrono::nanoseconds used_time()
+{
+    ::timespec time{};
+    check(::clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time));
+    return std::chrono::seconds{time.tv_sec} + std::chrono::nanoseconds{time.tv_nsec};
+}
 
 /// What one accept gave.
 struct accepted
