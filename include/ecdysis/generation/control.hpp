@@ -4,6 +4,9 @@
 
 #include <ecdysis/exit.hpp>
 #include <ecdysis/generation/sockets.hpp>
+#include <ecdysis/handoff/bequest.hpp>
+#include <ecdysis/handoff/inheritance.hpp>
+#include <ecdysis/handoff/wire.hpp>
 #include <ecdysis/io/concept.hpp>
 #include <ecdysis/os/call.hpp>
 #include <ecdysis/os/fd.hpp>
@@ -18,6 +21,7 @@
 #include <list>
 #include <string>
 #include <utility>
+#include <vector>
 
 namespace ecdysis {
 
@@ -83,23 +87,38 @@ public:
         typename Io::handle watch{};
     };
 
-    /// Opens the door that `where` names, or takes the parent's. Throws `error`.
-    void open(request what, std::string const& where, os::owned_fd inherited, os::identity path)
+    /// Opens the door that `where` names, or the parent's: `claim(name)` gives that, if there is one. Throws `error`.
+    template <class Claim>
+    void open(request what, std::string const& where, Claim&& claim)
     {
         address const at{where};
         listen_options const only_us{.mode = 0600};
-        bool const ours = !inherited;
+        handoff::inheritance::descriptor inherited = claim(descriptor_name(what, at));
+        os::identity path{inherited.record.device, inherited.record.inode};
+        bool const ours = !inherited.fd;
         if (!ours) {
-            sockets::verify(inherited, socket_kind::unix_stream, at, only_us);
+            sockets::verify(inherited.fd, socket_kind::unix_stream, at, only_us);
         } else {
-            inherited = sockets::open(socket_kind::unix_stream, at, only_us);
-            path = sockets::bind(inherited, socket_kind::unix_stream, at, only_us);
-            sockets::listen(inherited, socket_kind::unix_stream, at, only_us);
+            inherited.fd = sockets::open(socket_kind::unix_stream, at, only_us);
+            path = sockets::bind(inherited.fd, socket_kind::unix_stream, at, only_us);
+            sockets::listen(inherited.fd, socket_kind::unix_stream, at, only_us);
         }
-        doors_.push_back({what, at, std::move(inherited), path, !ours, {}});
+        doors_.push_back({what, at, std::move(inherited.fd), path, !ours, {}});
     }
 
-    /// Clients that came before wait in the queue. `ec` says why some must wait on: they are tried again.
+    void bequeath(handoff::bequest& to) const
+    {
+        for (auto const& door : doors_)
+            to.add({.kind = handoff::descriptor_kind::control,
+                    .name = descriptor_name(door.what, door.where),
+                    .bytes = {},
+                    .device = door.path.device,
+                    .inode = door.path.inode},
+                   door.socket);
+    }
+
+    /// From now on clients are answered; those that came before wait in the queue. `ec` says why some must wait on: they
+    /// are tried again.
     void start(Io& io, asked tell, error_code& ec)
     {
         ec.clear();
@@ -114,15 +133,20 @@ public:
         }
     }
 
-    /// A child answers from now on: the sockets go, their paths stay.
-    void hand_over() noexcept { doors_.clear(); }
-
-    /// The path with that identity goes: no child took the socket over.
-    void unlink(os::identity path) noexcept
+    /// Clients wait in the queue, until start() or for whoever shares it.
+    void pause() noexcept
     {
-        for (auto const& door : doors_)
-            if (door.path == path)
-                os::unlink_if_same(door.where.path(), path);
+        for (auto& door : doors_)
+            door.watch = {};
+    }
+
+    /// A child answers from now on: the sockets go, and the paths of those that it did not claim.
+    void hand_over(std::vector<handoff::record> const& records, std::vector<bool> const& claims) noexcept
+    {
+        for (std::size_t i = 0; i != records.size(); ++i)
+            if (records[i].kind == handoff::descriptor_kind::control && !claims[i])
+                unlink({records[i].device, records[i].inode});
+        doors_.clear();
     }
 
     /// Nobody answers from now on, or not this generation.
@@ -137,6 +161,19 @@ public:
     [[nodiscard]] std::list<door> const& doors() const noexcept { return doors_; }
 
 private:
+    [[nodiscard]] static std::string descriptor_name(request what, address const& where)
+    {
+        return std::string{name(what)} + " " + where.text();
+    }
+
+    /// The path with that identity goes.
+    void unlink(os::identity path) noexcept
+    {
+        for (auto const& door : doors_)
+            if (door.path == path)
+                os::unlink_if_same(door.where.path(), path);
+    }
+
     void watch(Io& io, door& door, error_code& ec)
     {
         door.watch = io.watch(door.socket, [this, &io, &door] { accept(io, door); }, ec);

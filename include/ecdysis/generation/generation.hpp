@@ -7,11 +7,13 @@
 #include <ecdysis/event.hpp>
 #include <ecdysis/exit.hpp>
 #include <ecdysis/generation/control.hpp>
-#include <ecdysis/generation/inventory.hpp>
+#include <ecdysis/generation/drain_run.hpp>
+#include <ecdysis/generation/holdings.hpp>
+#include <ecdysis/generation/life.hpp>
 #include <ecdysis/generation/only_upgrader.hpp>
 #include <ecdysis/generation/pid_file.hpp>
 #include <ecdysis/generation/signal_triggers.hpp>
-#include <ecdysis/generation/states.hpp>
+#include <ecdysis/generation/sockets.hpp>
 #include <ecdysis/handoff/child_side.hpp>
 #include <ecdysis/handoff/parent_side.hpp>
 #include <ecdysis/io/outcome.hpp>
@@ -19,10 +21,7 @@
 #include <ecdysis/notify/supervision.hpp>
 #include <ecdysis/offer.hpp>
 #include <ecdysis/options.hpp>
-#include <ecdysis/os/readable.hpp>
 #include <ecdysis/systemd/activation.hpp>
-#include <ecdysis/systemd/descriptor_store.hpp>
-
 
 #include <algorithm>
 #include <memory>
@@ -34,7 +33,7 @@
 namespace ecdysis {
 
 /// One process in the line: what `upgrader` is the facade of. It joins the two sides of the protocol with what
-/// concerns the whole process: descriptors, triggers, the pid file, exits and the drain.
+/// concerns the whole process: what it holds, triggers, the pid file, exits and the drain.
 ///
 /// Every member is called with the lock of the io policy held, but for the constructor and the destructor.
 template <class Io, class Notify, class Transport, class Launch>
@@ -44,6 +43,7 @@ public:
     using io_policy = Io;
     using notify_policy = Notify;
     using transport_policy = Transport;
+    using launch_policy = Launch;
     using handle = typename Io::handle;
 
     struct policy_set
@@ -60,22 +60,16 @@ public:
         auto const hold = policies.io.lock();
         parent_side_.emplace(*this, launch::program{options_.program, options_.arguments});
         if (auto const variable = handoff::take_variable()) {
+            life_ = life{false, policies.notify.supervised()};
             child_side_.emplace(*this, *variable);
             tell(events::inherited{child_side_->inheritance().size(), child_side_->parent()});
-            try {
-                set_up();
-            } catch (std::exception const& e) {
-                control_.close(os::unlinked::fresh);
-                fail(e.what());
-                throw;
-            }
-        } else {
-            try {
-                set_up();
-            } catch (...) {
-                control_.close(os::unlinked::all);
-                throw;
-            }
+        }
+        try {
+            set_up();
+        } catch (std::exception const& e) {
+            control_.close(child_side_ ? os::unlinked::fresh : os::unlinked::all);
+            fail(e.what());
+            throw;
         }
     }
     generation(generation const&) = delete;
@@ -85,9 +79,11 @@ public:
     {
         // All that a callback could still touch goes with the lock held, and whoever waits hears that it is over.
         auto const hold = policies.io.lock();
-        if (!in_fork())
+        if (!in_fork()) {
+            parent_side_->leave();
             close();
-        files_->on_withdrawal(nullptr);
+        }
+        holdings_.files()->on_withdrawal(nullptr);
         parent_side_.reset();
         child_side_.reset();
         supervision_.close();
@@ -101,33 +97,28 @@ public:
     // ---- what the host does
 
     [[nodiscard]] unsigned number() const noexcept { return child_side_ ? child_side_->number() : 0; }
-    [[nodiscard]] std::shared_ptr<open_connections> const& connections() const noexcept { return connections_; }
-    [[nodiscard]] std::shared_ptr<offered_files> const& files() const noexcept { return files_; }
-    [[nodiscard]] ecdysis::states& states() noexcept { return states_; }
-    [[nodiscard]] os::owned_fd take_parent_channel() noexcept { return std::move(parent_channel_); }
-    [[nodiscard]] os::owned_fd take_child_channel() noexcept { return std::move(child_channel_); }
+    [[nodiscard]] std::shared_ptr<open_connections> const& connections() const noexcept { return holdings_.connections(); }
+    [[nodiscard]] std::shared_ptr<offered_files> const& files() const noexcept { return holdings_.files(); }
+    [[nodiscard]] ecdysis::states& states() noexcept { return holdings_.states(); }
+    [[nodiscard]] os::owned_fd take_parent_channel() noexcept { return holdings_.take_parent_channel(); }
+    [[nodiscard]] os::owned_fd take_child_channel() noexcept { return holdings_.take_child_channel(); }
 
-    [[nodiscard]] std::shared_ptr<typename Io::source> claim_or_open(socket_kind kind, address const& where,
-                                                                     listen_options const& options)
+    [[nodiscard]] auto claim_or_open(socket_kind kind, address const& where, listen_options const& options)
     {
         return remembering([&] {
             check_claiming([&] { return sockets::describe(kind, where); });
-            auto const by = manager();
-            auto result = inventory_.claim_or_open(policies.io, connections_, kind, where, options, inheritance(),
-                                                   accepting_, &by);
+            auto result = holdings_.claim_or_open(kind, where, options, life_.has_accepted());
             store_new();
             return result;
         });
     }
 
-    [[nodiscard]] std::vector<std::shared_ptr<typename Io::source>>
-    claim_or_open_shards(socket_kind kind, address const& where, std::size_t count, listen_options options)
+    [[nodiscard]] auto claim_or_open_shards(socket_kind kind, address const& where, std::size_t count,
+                                            listen_options options)
     {
         return remembering([&] {
             check_claiming([&] { return sockets::describe(kind, where); });
-            auto const by = manager();
-            auto result = inventory_.claim_or_open_shards(policies.io, connections_, kind, where, count,
-                                                          std::move(options), inheritance(), accepting_, &by);
+            auto result = holdings_.claim_or_open_shards(kind, where, count, std::move(options), life_.has_accepted());
             store_new();
             return result;
         });
@@ -136,51 +127,34 @@ public:
     [[nodiscard]] std::optional<handed_over_file> claim(std::string const& name)
     {
         check_claiming([&] { return name; });
-        auto* const from = inheritance();
-        auto taken = from != nullptr ? from->take(handoff::descriptor_kind::connection, name)
-                                     : handoff::inheritance::descriptor{};
-        if (!taken.fd)
-            taken.fd = passed_.claim_file(name);
-        if (!taken.fd)
-            return {};
-        return handed_over_file{std::move(taken.fd), std::move(taken.record.bytes)};
+        return holdings_.claim(name);
     }
 
     [[nodiscard]] offer keep(std::string name, int fd)
     {
-        auto result = offer_file(files_, std::move(name), fd, {}, true);
+        auto result = offer_file(files(), std::move(name), fd, {}, true);
         store_new();
         return result;
     }
 
-    /// What the parent hands over by name, or the manager passed, and nobody has claimed yet.
-    [[nodiscard]] std::vector<std::string> unclaimed_files()
-    {
-        auto result = passed_.unclaimed_files();
-        if (auto* const from = inheritance())
-            for (auto const& one : from->all())
-                if (one.record.kind == handoff::descriptor_kind::connection && !one.claimed)
-                    result.push_back(one.record.name);
-        return result;
-    }
+    [[nodiscard]] std::vector<std::string> unclaimed_files() { return holdings_.unclaimed_files(); }
 
     [[nodiscard]] std::optional<inherited_state> state(std::string const& name)
     {
-        return states_.take(name, accepting_);
+        return states().take(name, life_.has_accepted());
     }
 
     [[nodiscard]] outcome<nothing>& begin_ready()
     {
-        if (ready_begun_ || ready_.known())
+        if (std::exchange(ready_begun_, true) || ready_.known())
             return ready_;
-        ready_begun_ = true;
         try {
             error_code ec;
             policies.notify.check(ec);
             if (ec)
                 throw error{ec, "tell the service manager"};
             if (pid_file_)
-                pid_file_.check();
+                pid_file_.prepare();
             if (!child_side_)
                 first_ready();
             else
@@ -197,11 +171,8 @@ public:
 
     outcome<exit>& begin_wait()
     {
-        if (child_side_ && !serving_ && child_side_->may_accept() && !exit_.known()) {
-            serving_ = true;
-            began_serving_ = io::clock::now();
+        if (child_side_ && life_.has_accepted() && !exit_.known() && !std::exchange(said_serving_, true)) {
             tell(events::serving{}); // before anybody else can say that it is so
-            supervision_.takes_over(number());
             child_side_->serves();
         }
         return exit_;
@@ -209,46 +180,29 @@ public:
 
     [[nodiscard]] outcome<std::size_t>& begin_drain(std::chrono::milliseconds deadline)
     {
-        if (draining_ || drained_.known())
+        if (life_.drains() || drained_.known())
             return drained_;
-        draining_ = true;
-        announce_draining();
-        supervision_.drains([this] { return connections_->count(); }, deadline);
-        auto& io = policies.io;
-        connections_->watch([this] { post([this] { check_drained(); }); });
-        drain_deadline_ = io.at(ecdysis::io::after(deadline), [this] { finish_drain(); });
-        if (options_.idle_grace < deadline)
-            close_idle_ = io.at(ecdysis::io::after(options_.idle_grace), [this] {
-                tell(events::closing_idle{connections_->count()});
-                connections_->begin_closing_idle();
-            });
-        check_drained();
+        tell(events::draining{connections()->count()});
+        connections()->begin_draining();
+        supervision_.drains([this] { return connections()->count(); }, deadline);
+        drain_.emplace(policies.io, connections(), deadline, options_.idle_grace,
+                       typename drain_run<Io>::calls{
+                           [this] { post([this] { check_drained(); }); },
+                           [this] { tell(events::closing_idle{connections()->count()}); },
+                           [this] { perform(life_.on(life::event::drain_deadline, parent_side_->awaits_end())); }});
+        perform(life_.on(life::event::drain_begins));
         return drained_;
     }
 
     void ask(request what, trigger by, requester who)
     {
-        if (what == request::upgrade) {
-            if (!serving_ && !retired_ && !leaving_) { // else the machine says the same
-                // From commit to serving both generations answer, and for both the upgrade between them still runs.
-                tell(events::refused{by, accepting_ ? errc::busy : errc::not_serving});
-                who.answer(accepting_ ? "busy" : "failed reason=\"not serving\"");
-                return;
-            }
+        if (what != request::upgrade)
+            return ask_to_stop(what, by, std::move(who));
+        if (life_.may_upgrade() || life_.leaves())
             return parent_side_->upgrade(by, std::move(who));
-        }
-        if (who)
-            stop_requesters_.push_back(std::move(who));
-        // The same stop may come twice, by the other generation and by a signal to all processes: the second does not
-        // end the drain.
-        if (leaving_ && leaving_->by.from == trigger::source::handoff) {
-            leaving_->by = by;
-            if (stops_partially())
-                answer_stop_requesters();
-            return;
-        }
-        leave(stop_kind(what == request::partial_stop), by);
-        stop();
+        // From commit on the upgrade that made this generation runs until the service is its own.
+        tell(events::refused{by, life_.has_accepted() ? errc::busy : errc::not_serving});
+        who.answer(life_.has_accepted() ? "busy" : "failed reason=\"not serving\"");
     }
 
     /// `f()` from where this generation runs, if it still does by then. From any thread, without the lock.
@@ -267,7 +221,7 @@ public:
             child_side_->fail(why, ec);
     }
 
-    // ---- what the two sides of the protocol need
+    // ---- what both sides of the protocol need
 
     policy_set policies;
 
@@ -282,81 +236,11 @@ public:
             options_.observer(event{std::chrono::system_clock::now(), std::chrono::steady_clock::now(), number(),
                                     os::this_process(), during(), std::move(what)});
     }
-    void warn(std::string what) { tell(events::warning{std::move(what)}); }
-
-    [[nodiscard]] notify::supervision<Io, Notify>& supervision() noexcept { return supervision_; }
-    /// The service manager is our parent process.
-    [[nodiscard]] bool is_managers_child() const noexcept
+    void warn(std::string what)
     {
-        return child_side_ ? child_side_->is_sibling() : policies.notify.started_us();
-    }
-
-    [[nodiscard]] handoff::bequest bequeath(os::owned_fd& channel)
-    {
-        auto result = inventory_.bequeath();
-        files_->bequeath(result);
-        states_.bequeath(result);
-        using kind = handoff::descriptor_kind;
-        for (auto const& door : control_.doors())
-            result.add({.kind = kind::control,
-                        .name = door_name(door.what, door.where),
-                        .bytes = {},
-                        .device = door.path.device,
-                        .inode = door.path.inode},
-                       door.socket);
-        if (pid_file_.file())
-            result.add({.kind = kind::pid_file, .name = pid_file_.path(), .bytes = {}}, pid_file_.file());
-        if (options_.channel) {
-            auto [ours, theirs] = make_channel();
-            channel = std::move(ours);
-            auto const kept = std::make_shared<os::owned_fd>(std::move(theirs));
-            result.add({.kind = kind::channel, .name = "channel", .bytes = {}}, *kept, kept);
-        }
-        if (result.records.size() > handoff::max_descriptors)
-            throw error{errc::descriptor_limit, "hand over " + std::to_string(result.records.size()) + " descriptors"};
-        return result;
-    }
-
-    void fill_late_state() { states_.fill_late(); }
-    void undo_state()
-    {
-        states_.undo();
-        post([this] { store_new(); }); // of what was opened meanwhile the child would not have known
-    }
-
-    void take_pid_file_back()
-    {
-        if (!pid_file_ || pid_file_.is_ours())
-            return;
-        try {
-            pid_file_.write();
-        } catch (error const& e) {
-            warn(e.what());
-        }
-    }
-
-    /// The parent's end: a child serves.
-    void retire(std::vector<handoff::record> const& records, std::vector<bool> const& claims, os::owned_fd channel,
-                trigger by)
-    {
-        retired_ = true;
-        serving_ = false;
-        child_channel_ = std::move(channel);
-        inventory_.end_claimed(records, claims);
-        close_doors(records, claims);
-        drop_unread_state(handover::late);
-        exit_.set({}, {exit::kind::upgraded, by});
-        connections_->begin_draining();
-    }
-
-    /// The child's side was stopped: so is the service, whose life is the parent's machine's to know.
-    void stop_serving(bool partially)
-    {
-        if (retired_)
-            return; // it is the child's to hear, and the drain's end only by a stop of our own
-        leave(stop_kind(partially), {.from = trigger::source::handoff});
-        if (!exit_.known()) // else it stops already
-            parent_side_->stop();
+        if (child_side_)
+            child_side_->add_warning(what);
+        tell(events::warning{std::move(what)});
     }
 
     /// Whether the stop that was asked for is a partial one.
@@ -368,62 +252,141 @@ public:
     /// Accepting ends, and nobody follows. `partially`: what the other generation was told, if it was that one.
     void begin_stop(bool partially)
     {
+        perform(life_.on(life::event::stopped));
         leave(stop_kind(partially), {.from = trigger::source::handoff});
         auto const why = *leaving_;
-        serving_ = false;
+        kept_signal_.reset();
         tell(events::stopping{why});
-        // The manager listens to the child that it was told of.
-        if (why.why == exit::kind::stopped && is_last() && !parent_side_->has_committed_child())
-            supervision_.stops();
-        if (why.why == exit::kind::partially_stopped) // the process lives on, and a kept duplicate would listen on
-            store_.take_out_sockets();
-        inventory_.end_for_stop(paths_to_unlink());
+        say_stopping();
+        holdings_.sockets().resume(); // what waits in a paused queue is accepted first
+        holdings_.sockets().end_for_stop(life_.unlinks());
         drop_unread_state(handover::late);
         ready_.set(errc::stopped);
         exit_.set({}, why);
         if (why.why == exit::kind::partially_stopped)
             answer_stop_requesters();
-        connections_->begin_draining();
+        connections()->begin_draining();
     }
 
-    void end_drain()
+    // ---- what the parent's side needs
+
+    [[nodiscard]] notify::supervision<Io, Notify>& supervision() noexcept { return supervision_; }
+    /// The service manager is our parent process.
+    [[nodiscard]] bool is_managers_child() const noexcept
     {
-        if (draining_)
-            finish_drain();
-        else
-            drain_is_over_ = true;
+        return child_side_ ? child_side_->is_sibling() : policies.notify.started_us();
     }
+
+    [[nodiscard]] handoff::bequest bequeath(os::owned_fd& channel)
+    {
+        auto result = holdings_.bequeath(options_.channel, channel);
+        control_.bequeath(result);
+        if (pid_file_.file())
+            result.add({.kind = handoff::descriptor_kind::pid_file, .name = pid_file_.path(), .bytes = {}}, pid_file_.file());
+        if (result.records.size() > handoff::max_descriptors)
+            throw error{errc::descriptor_limit, "hand over " + std::to_string(result.records.size()) + " descriptors"};
+        return result;
+    }
+
+    void fill_late_state() { states().fill_late(); }
+    void undo_state()
+    {
+        states().undo();
+        post([this] { store_new(); }); // of what was opened meanwhile the child would not have known
+    }
+
+    void pause(std::vector<handoff::record> const& records, std::vector<bool> const& claims)
+    {
+        holdings_.sockets().pause(records, claims);
+    }
+    void resume() { holdings_.sockets().resume(); }
+    void pause_doors() { control_.pause(); }
+    void open_doors() { watch_doors(); }
+
+    /// The service is the child's.
+    void retire(std::vector<handoff::record> const& records, std::vector<bool> const& claims, os::owned_fd channel,
+                trigger by)
+    {
+        perform(life_.on(life::event::child_took));
+        signal_delay_ = {};
+        holdings_.hand_over(records, claims, std::move(channel));
+        control_.hand_over(records, claims);
+        drop_unread_state(handover::late);
+        exit_.set({}, {exit::kind::upgraded, by});
+        connections()->begin_draining();
+        if (auto const late = take_signal(); late && !parent_side_->pass_signal_on())
+            warn("signal " + std::to_string(late->signal) + " came too late for an upgrade");
+    }
+
+    /// A signal that came during the upgrade, once.
+    [[nodiscard]] std::optional<trigger> take_signal() noexcept { return std::exchange(kept_signal_, {}); }
+    void keep_signal(trigger by)
+    {
+        if (!std::exchange(kept_signal_, by))
+            tell(events::postponed{by});
+    }
+
+    /// A child has come further, or has ended; `upgrade_over`: the upgrade has failed.
+    void child_changed(bool upgrade_over)
+    {
+        if (upgrade_over && kept_signal_)
+            post([this] { begin_kept(); });
+        if (life_.drains())
+            post([this] { check_drained(); });
+    }
+
+    // ---- what the child's side needs
 
     /// The child's commit: this generation may accept.
-    void take_over()
+    void accept()
     {
-        auto const stored = store_.came(passed_, inheritance());
-        auto const tell_unclaimed = [this](std::string const& name) { tell(events::unclaimed{name}); };
-        if (auto* const from = inheritance())
-            from->close_unclaimed(tell_unclaimed);
-        passed_.close_unclaimed(tell_unclaimed);
-        drop_unread_state(handover::early);
-        accepting_ = true;
-        if (child_side_)
-            supervision_.begins();
-        inventory_.open([this](std::string what) { warn(std::move(what)); });
-        store_.take_out_all_but_ours(stored);
-        store_new();
-        if (pid_file_ && child_side_)
-            take_pid_file_back();
         error_code ec;
-        control_.start(
-            policies.io,
-            [this](request what, trigger by, requester who) { ask(what, by, std::move(who)); }, ec);
+        signals_.install_late(ec);
         if (ec)
-            warn("watch the control sockets: " + ec.message());
+            warn("handle the signals that ask for a stop: " + ec.message());
+        begin_accepting();
         ready_.set({});
         if (exit_.awaited()) // since before the commit, when it could not be said
             begin_wait();
     }
 
+    /// The service is this generation's. `signal_came`: to its parent, for an upgrade.
+    void take_service(bool signal_came)
+    {
+        perform(life_.on(life::event::service_ours));
+        began_ = io::clock::now();
+        supervision_.takes_over();
+        holdings_.fill_store();
+        if (pid_file_)
+            try {
+                pid_file_.publish();
+            } catch (error const& e) {
+                warn(e.what());
+            }
+        watch_doors();
+        if (signal_came)
+            heed_passed_signal();
+        else if (kept_signal_)
+            post([this] { begin_kept(); });
+    }
+
+    /// A signal for an upgrade came to the parent, and was meant for whoever has the service.
+    void heed_passed_signal()
+    {
+        keep_signal({.from = trigger::source::handoff});
+        post([this] { begin_kept(); });
+    }
+
+    /// The service was given to a generation that stops: it ends with this one.
+    void end_service()
+    {
+        perform(life_.on(life::event::service_ours));
+        say_stopping();
+    }
+
     void give_up(error_code why, std::string const& text)
     {
+        perform(life_.on(life::event::gave_up));
         auto const what = tried(text, why);
         warn(error{why, what}.what());
         ready_.set(why, {}, what);
@@ -436,24 +399,25 @@ private:
         if (options_.socket_activation && child_side_)
             static_cast<void>(systemd::listen_variables::take()); // the parent claimed what they announced
         else if (options_.socket_activation)
-            passed_.take([this](std::string what) { warn(std::move(what)); });
-        files_->on_withdrawal([this](std::string const& name, os::identity which) { withdrawn(name, which); });
+            holdings_.take_passed();
+        if (child_side_)
+            holdings_.inherit(child_side_->inheritance());
+        files()->on_withdrawal([this](std::string const& name, os::identity which) { withdrawn(name, which); });
         for (auto const& [what, where] : {std::pair{request::upgrade, options_.control.upgrade},
                                           std::pair{request::stop, options_.control.stop},
                                           std::pair{request::partial_stop, options_.control.partial_stop}})
             if (!where.empty())
-                open_door(what, where);
+                control_.open(what, where, [this](std::string const& name) {
+                    return holdings_.take(handoff::descriptor_kind::control, name);
+                });
         if (!options_.pid_file.empty()) {
             auto const path = pid_file::absolute(options_.pid_file);
-            pid_file_ = pid_file{path, take(handoff::descriptor_kind::pid_file, path).fd};
+            pid_file_ = pid_file{path, holdings_.take(handoff::descriptor_kind::pid_file, path).fd};
         }
-        parent_channel_ = take(handoff::descriptor_kind::channel, "channel").fd;
-        if (auto* const from = inheritance())
-            states_.inherit(*from);
         if (!child_side_)
             supervision_.starts(options_);
         error_code ec;
-        signals_.install(
+        signals_.install_early(
             policies.io, options_, child_side_ ? child_side_->blocked() : std::vector<int>{},
             [this](request what, trigger by) { on_signal(what, by); }, ec);
         if (ec)
@@ -469,39 +433,49 @@ private:
 
     void first_ready()
     {
+        error_code ec;
+        signals_.install_late(ec);
+        if (ec)
+            throw error{ec, "handle the signals that ask for a stop"};
         if (pid_file_)
-            pid_file_.write();
+            pid_file_.publish();
         supervision_.serves();
-        serving_ = true;
-        began_serving_ = io::clock::now();
-        take_over();
+        begin_accepting();
+        perform(life_.on(life::event::service_ours));
+        began_ = io::clock::now();
+        holdings_.fill_store();
+        watch_doors();
+        ready_.set({});
         tell(events::serving{});
+        if (kept_signal_)
+            post([this] { begin_kept(); });
+    }
+
+    void begin_accepting()
+    {
+        holdings_.accept([this](std::string const& name) { tell(events::unclaimed{name}); });
+        drop_unread_state(handover::early);
+        perform(life_.on(life::event::committed));
+    }
+
+    void watch_doors()
+    {
+        error_code ec;
+        control_.start(
+            policies.io,
+            [this](request what, trigger by, requester who) { ask(what, by, std::move(who)); }, ec);
+        if (ec)
+            warn("watch the control sockets: " + ec.message() + "; trying again");
     }
 
     // ---- the service manager's store
-
-    [[nodiscard]] typename inventory<Io>::manager manager()
-    {
-        return {passed_,
-                [this](handoff::record const& what, std::string why) {
-                    warn(std::move(why));
-                    store_.take_out(what);
-                    // It may be in the way of what is opened instead. The first generation's start is the one place that
-                    // waits for the manager.
-                    error_code ec;
-                    auto const worked_off = policies.notify.barrier(ec);
-                    if (!ec && worked_off)
-                        static_cast<void>(os::is_readable_within(worked_off, std::chrono::seconds{1}));
-                },
-                [this](std::string what) { warn(std::move(what)); }};
-    }
 
     /// During an upgrade it is not told: the child would not know of it, and this generation is not heard any more when
     /// that serves.
     void store_new()
     {
-        if (accepting_ && !retired_ && !leaving_ && !parent_side_->upgrading())
-            store_.put_new();
+        if (life_.may_upgrade() && !parent_side_->upgrading())
+            holdings_.store().put_new();
     }
 
     /// From any thread. The host's own end is no withdrawal: then nobody runs what is posted.
@@ -510,9 +484,9 @@ private:
         if (in_fork())
             return;
         post([this, name, which] {
-            if (retired_ || leaving_ || exit_.known())
+            if (!life_.is_main() || life_.stops() || exit_.known())
                 return;
-            store_.withdraw(name, which);
+            holdings_.store().withdraw(name, which);
             store_new();
         });
     } catch (...) {
@@ -523,46 +497,97 @@ private:
 
     void on_signal(request what, trigger by)
     {
-        auto const earliest = std::max(began_serving_, parent_side_->last_ended()) + options_.signal_interval;
-        if (what != request::upgrade || !serving_ || parent_side_->upgrading() || io::clock::now() >= earliest)
-            return ask(what, by, {});
+        if (what != request::upgrade)
+            return ask_to_stop(what, by, {});
+        if (life_.now() == life::state::retired) // whoever sent it may have read an older pid; later it is dropped
+            return static_cast<void>(parent_side_->pass_signal_on());
+        if (life_.leaves() || life_.stops())
+            return;
+        if (!life_.may_upgrade() || parent_side_->upgrading())
+            return keep_signal(by);
         // Sooner than is good: all that come until then are one.
-        signal_delay_ = policies.io.at(earliest, [this, by] { ask(request::upgrade, by, {}); });
+        auto const earliest = std::max(began_, parent_side_->last_ended()) + options_.signal_interval;
+        if (io::clock::now() >= earliest)
+            return ask(request::upgrade, by, {});
+        if (!signal_delay_)
+            signal_delay_ = policies.io.at(earliest, [this, by] {
+                signal_delay_ = {};
+                on_signal(request::upgrade, by);
+            });
     }
 
-    void stop()
+    void begin_kept()
     {
-        bool const unheard = child_side_ && !child_side_->given_up() && !retired_ && !exit_.known();
-        if (unheard)
+        if (life_.may_upgrade() && !parent_side_->upgrading())
+            if (auto const by = take_signal())
+                ask(request::upgrade, *by, {});
+    }
+
+    void ask_to_stop(request what, trigger by, requester who)
+    {
+        if (who)
+            stop_requesters_.push_back(std::move(who));
+        bool const first = !life_.stops();
+        auto const todo = life_.on(by.from == trigger::source::signal ? life::event::stop_signal : life::event::stop_request);
+        if (first || (leaving_ && leaving_->by.from == trigger::source::handoff))
+            leave(stop_kind(what == request::partial_stop), by);
+        if (stops_partially() && life_.leaves())
+            answer_stop_requesters();
+        perform(todo);
+    }
+
+    void pass_stop()
+    {
+        kept_signal_.reset();
+        signal_delay_ = {};
+        bool const unheard = child_side_ && child_side_->answers_to_parent();
+        if (child_side_) {
+            child_side_->remember("stopped");
             child_side_->stop();
-        if (!unheard || serving_)
+        }
+        if (!unheard)
             parent_side_->stop();
+    }
+
+    void perform(life::actions const& todo)
+    {
+        for (auto const action : todo)
+            switch (action) {
+            case life::action::pass_stop: pass_stop(); break;
+            case life::action::count_open: check_drained(); break;
+            case life::action::arm_grace:
+                drain_->extend(options_.kill_grace, [this] { perform(life_.on(life::event::grace_deadline)); });
+                break;
+            case life::action::finish: finish_drain(); break;
+            }
+    }
+
+    /// The manager hears it from the process that it takes for the main one.
+    void say_stopping()
+    {
+        if (!life_.is_main() || !leaving_)
+            return;
+        if (leaving_->why == exit::kind::stopped)
+            supervision_.stops();
+        else // the process lives on, and a kept duplicate would listen on
+            holdings_.store().take_out_sockets();
     }
 
     // ---- the drain
 
-    void announce_draining()
-    {
-        tell(events::draining{connections_->count()});
-        connections_->begin_draining();
-    }
-
     void check_drained()
     {
-        if (!draining_ || drained_.known())
+        if (!life_.drains() || life_.drained() || connections()->count() != 0 || parent_side_->holds_drain())
             return;
         // What stayed open during the drain ends first: it may have accepted one more just now.
-        if (connections_->count() == 0 && !drain_is_over_)
-            inventory_.end_all();
-        if (connections_->count() == 0 || drain_is_over_)
-            finish_drain();
+        holdings_.sockets().end_all();
+        if (connections()->count() == 0)
+            perform(life_.on(life::event::nothing_open));
     }
 
     void finish_drain()
     {
-        if (drained_.known())
-            return;
-        auto const left = connections_->count();
+        auto const left = connections()->count();
         tell(events::drained{left});
         close();
         drained_.set({}, left);
@@ -571,35 +596,19 @@ private:
     /// Lets everything go, once: what still arrives is the next generation's, or nobody's.
     void close()
     {
-        connections_->unwatch();
-        drain_deadline_ = {};
-        close_idle_ = {};
+        drain_.reset();
         signal_delay_ = {};
         supervision_.close();
         signals_.close();
-        inventory_.close(paths_to_unlink());
-        control_.close(paths_to_unlink());
-        if (is_last() || retired_) // a child that has the same file has written it by now
+        holdings_.sockets().close(life_.unlinks());
+        control_.close(life_.unlinks());
+        if (life_.is_main())
+            pid_file_.remove_if_names({process_, child_side_ ? child_side_->parent() : process_});
+        else if (life_.now() == life::state::retired) // a child that has the same file has written it by now
             pid_file_.remove_if_ours();
-        parent_side_->forget_child();
+        pid_file_.discard();
+        parent_side_->forget_children();
         answer_stop_requesters();
-    }
-
-    /// No other generation serves or will: paths, control sockets and the pid file end with this one, or with a child
-    /// that stops with it.
-    [[nodiscard]] bool is_last() const noexcept
-    {
-        return !retired_ && (!parent_side_->has_committed_child() || parent_side_->ends_service()) &&
-               (!child_side_ || (accepting_ && !child_side_->may_be_taken_back()));
-    }
-
-    [[nodiscard]] os::unlinked paths_to_unlink() const noexcept
-    {
-        // A first generation that fails before it was ready leaves the paths of what it found in the manager's store to
-        // the one that is started next.
-        if (is_last())
-            return child_side_ || accepting_ || leaving_ ? os::unlinked::all : os::unlinked::fresh;
-        return retired_ || parent_side_->has_committed_child() ? os::unlinked::none : os::unlinked::fresh;
     }
 
     [[nodiscard]] static exit::kind stop_kind(bool partially) noexcept
@@ -607,25 +616,27 @@ private:
         return partially ? exit::kind::partially_stopped : exit::kind::stopped;
     }
 
-    /// The first stop counts.
+    /// The first stop counts; one that was passed on is that of a trigger that comes later.
     void leave(exit::kind why, trigger by)
     {
         if (!leaving_)
             leaving_ = exit{why, by};
+        else if (leaving_->by.from == trigger::source::handoff)
+            leaving_->by = by;
     }
 
     void answer_stop_requesters()
     {
         for (auto& who : std::exchange(stop_requesters_, {}))
-            who.answer(std::string{"ok exit="} + (leaving_->why == exit::kind::stopped ? "stopped" : "partially-stopped") +
-                       " connections=" + std::to_string(connections_->count()));
+            who.answer(std::string{"ok exit="} + (stops_partially() ? "partially-stopped" : "stopped") +
+                       " connections=" + std::to_string(connections()->count()));
     }
 
     // ---- means
 
     void drop_unread_state(handover when)
     {
-        for (auto const& name : states_.drop_unread(when))
+        for (auto const& name : states().drop_unread(when))
             tell(events::unclaimed{"state " + name});
     }
 
@@ -642,63 +653,21 @@ private:
         }
     }
 
-    [[nodiscard]] handoff::inheritance* inheritance() noexcept
-    {
-        return child_side_ && !accepting_ ? &child_side_->inheritance() : nullptr;
-    }
-
-    [[nodiscard]] handoff::inheritance::descriptor take(handoff::descriptor_kind kind, std::string const& name)
-    {
-        auto* const from = inheritance();
-        return from != nullptr ? from->take(kind, name) : handoff::inheritance::descriptor{};
-    }
-
     /// `what()` names what is claimed.
     template <class F>
     void check_claiming(F&& what) const
     {
-        if (child_side_ && !accepting_ && !child_side_->claiming())
+        if (child_side_ && !life_.has_accepted() && !child_side_->claiming())
             throw error{errc::too_late, "claim " + what()};
-        if (retired_ || leaving_)
+        if (life_.leaves() || life_.stops())
             throw error{errc::not_serving, "claim " + what()};
-    }
-
-    [[nodiscard]] static std::string door_name(request what, address const& where)
-    {
-        return std::string{name(what)} + " " + where.text();
-    }
-
-    void open_door(request what, std::string const& where)
-    {
-        auto inherited = take(handoff::descriptor_kind::control, door_name(what, address{where}));
-        os::identity const path{inherited.record.device, inherited.record.inode};
-        control_.open(what, where, std::move(inherited.fd), path);
-    }
-
-    /// A door that the child claimed is the child's; the path of one that it did not goes with us.
-    void close_doors(std::vector<handoff::record> const& records, std::vector<bool> const& claims)
-    {
-        for (std::size_t i = 0; i != records.size(); ++i)
-            if (records[i].kind == handoff::descriptor_kind::control && !claims[i])
-                control_.unlink({records[i].device, records[i].inode});
-        control_.hand_over();
-    }
-
-    [[nodiscard]] static std::pair<os::owned_fd, os::owned_fd> make_channel()
-    {
-        int pair[2];
-        error_code ec;
-        os::call(ec, [&] { return ::socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair); });
-        if (ec)
-            throw error{ec, "make the channel"};
-        return {os::owned_fd{pair[0]}, os::owned_fd{pair[1]}};
     }
 
     [[nodiscard]] phase during() const noexcept
     {
-        if (retired_ || leaving_)
+        if (life_.leaves() || life_.stops())
             return phase::draining;
-        if (!accepting_)
+        if (!life_.has_accepted())
             return phase::starting;
         return parent_side_ ? parent_side_->during() : phase::serving;
     }
@@ -706,37 +675,26 @@ private:
     os::process_id const process_ = os::this_process();
     only_upgrader only_;
     ecdysis::options options_;
-    std::shared_ptr<open_connections> connections_ = std::make_shared<open_connections>();
-    inventory<Io> inventory_;
-    std::shared_ptr<offered_files> files_ = std::make_shared<offered_files>();
-    ecdysis::states states_;
-    systemd::activation passed_; ///< by the service manager, to the first generation, until it is ready
-    control_server<Io> control_;
-    pid_file pid_file_;
-    os::owned_fd parent_channel_;
-    os::owned_fd child_channel_;
-
+    life life_{true, policies.notify.supervised()};
     bool ready_begun_ = false;
-    bool accepting_ = false;     ///< committed, or the first generation is ready
-    bool serving_ = false;       ///< and has said so; upgrades can be asked for
-    bool retired_ = false;
-    bool draining_ = false;
-    bool drain_is_over_ = false; ///< told before the drain began
+    bool said_serving_ = false;
+    io::clock::time_point began_{}; ///< the service became this generation's
+
     std::optional<exit> leaving_; ///< the stop that was asked for, if any
     std::vector<requester> stop_requesters_;
-    io::clock::time_point began_serving_{};
+    std::optional<trigger> kept_signal_; ///< asks for an upgrade that could not begin yet
 
     outcome<nothing> ready_;
     outcome<exit> exit_;
     outcome<std::size_t> drained_;
 
     notify::supervision<Io, Notify> supervision_{policies.io, policies.notify, [this](std::string what) { warn(std::move(what)); }};
-    systemd::descriptor_store<Io, Notify> store_{policies.notify, supervision_, inventory_, *files_,
-                                                 [this](std::string what) { warn(std::move(what)); }};
+    holdings<Io, Notify> holdings_{policies.io, policies.notify, supervision_, [this](std::string what) { warn(std::move(what)); }};
+    control_server<Io> control_;
+    pid_file pid_file_;
     signal_triggers<Io> signals_;
     handle signal_delay_;
-    handle drain_deadline_;
-    handle close_idle_;
+    std::optional<drain_run<Io>> drain_;
 
     std::optional<handoff::child_side<generation>> child_side_;
     std::optional<handoff::parent_side<generation>> parent_side_;

@@ -20,7 +20,7 @@ struct step
     enum class kind {
         ready,        ///< this generation serves
         reloading,    ///< an upgrade begins
-        handing_over, ///< `child` is the main process from now on; it says ready itself when it serves
+        handing_over, ///< `child` is the main process from now on, and serves
         failed,       ///< the upgrade failed, this generation serves on, as the main process; `status` says why
         stopping,     ///< the service stops
         status,       ///< only words: `status`

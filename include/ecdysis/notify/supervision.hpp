@@ -19,10 +19,16 @@
 
 namespace ecdysis::notify {
 
+/// What is said of a generation that serves.
+[[nodiscard]] inline std::string serving_status(unsigned generation)
+{
+    return "generation " + std::to_string(generation) + " serving";
+}
+
 /// What one generation tells its service manager over its life. Everything with the lock of the io policy held.
 ///
 /// Only the main process is listened to (NotifyAccess=main, the default): the first generation from its start, a child
-/// from commit, and neither after it has handed over.
+/// when the service is its own, and neither after it has handed over.
 template <class Io, class Notify>
 class supervision
 {
@@ -58,20 +64,21 @@ public:
     }
 
     /// The first generation serves.
-    void serves() { say_ready(0); }
-
-    /// A child has its commit: the manager was told that it is the main process.
-    void begins()
+    void serves()
     {
-        ask_for_time({.what = step::kind::extend, .extra = extension});
+        auto const status = serving_status(0);
+        say({.what = step::kind::ready, .status = status});
+        feed_watchdog();
     }
 
-    /// A child serves. Whatever reload the manager waits for has been asked for by now, so this answers it: a reload signal
-    /// may have come to the parent when that was not listened to any more, or to this generation before it served.
-    void takes_over(unsigned generation)
+    /// The service is a child's now, which is this process: the parent has told the manager so.
+    void takes_over() { feed_watchdog(); }
+
+    /// This process ends, and the child has the service: told without waiting.
+    void hands_over(os::process_id child, unsigned generation)
     {
-        say({.what = step::kind::reloading});
-        say_ready(generation);
+        auto const status = serving_status(generation);
+        say({.what = step::kind::handing_over, .status = status, .child = child});
     }
 
     /// An upgrade begins. One that a control socket asked for may be what `ExecReload=` waits
@@ -82,14 +89,6 @@ public:
         auto const what = by.from == trigger::source::control ? step::kind::status : step::kind::reloading;
         ask_for_time({.what = what, .status = "upgrading", .extra = extension});
         extend_later();
-    }
-
-    /// A signal asks for an upgrade while one runs: the end of that one is the answer. `Type=notify-reload` waits for word
-    /// of a reload that began after its signal.
-    void answer_reload(trigger const& by)
-    {
-        if (by.from == trigger::source::signal)
-            say({.what = step::kind::reloading});
     }
 
     /// This generation serves on. After it has handed over only a manager with `NotifyAccess=all` hears that.
@@ -132,14 +131,6 @@ public:
     }
 
 private:
-    void say_ready(unsigned generation)
-    {
-        auto const status = "generation " + std::to_string(generation) + " serving";
-        say({.what = step::kind::ready, .status = status});
-        if (generation == 0)
-            feed_watchdog();
-    }
-
     // The manager's own timeout may be shorter than what the host has asked for (EXTEND_TIMEOUT_USEC= in sd_notify(3)).
     // More time is asked for again and again, so that a host whose loop stands still is still found out.
 

@@ -118,7 +118,7 @@ public:
     /// | ------------ | ---------------------------------------------------------------------- |
     /// | ready        | `READY=1`                                                              |
     /// | reloading    | `RELOADING=1`, `MONOTONIC_USEC=` when, in microseconds                 |
-    /// | handing_over | `MAINPID=` child: after it the parent is no longer listened to           |
+    /// | handing_over | `MAINPID=` child, `READY=1`: after it the parent is no longer listened to |
     /// | failed       | `READY=1`, with `MAINPID=` child before it if there is one             |
     /// | stopping     | `STOPPING=1`                                                           |
     /// | status       | nothing but that; no datagram without                                  |
@@ -156,7 +156,9 @@ public:
                 ec = make_error_code(boost::system::errc::invalid_argument);
                 return;
             }
+            // In one datagram: READY=1 before it would end a reload while the manager watches the parent still.
             message.line("MAINPID=", os::number(what.child));
+            message.line("READY=1");
             break;
         case step::kind::stopping: message.line("STOPPING=1"); break;
         case step::kind::status: break;
