@@ -147,6 +147,10 @@ private:
             options.barrier_timeout = time();
         else if (name == "--serving-timeout")
             options.serving_timeout = time();
+        else if (name == "--probation")
+            options.probation = time();
+        else if (name == "--drain-timeout")
+            options.drain_timeout = time();
         else if (name == "--kill-grace")
             options.kill_grace = time();
         else if (name == "--signal-interval")
@@ -201,7 +205,7 @@ private:
 [[nodiscard]] inline char const* kind(ecdysis::event const& what)
 {
     constexpr char const* names[] = {"inherited", "unclaimed",   "heir",     "serving",        "upgrade_requested", "refused",
-                                     "launched",  "handed_over", "child_ready", "committed",   "upgraded", "upgrade_failed",
+                                     "launched",  "handed_over", "postponed", "child_ready", "committed", "child_serves", "taken_back", "upgraded", "upgrade_failed",
                                      "stopping",  "draining",    "closing_idle", "drained",    "warning"};
     static_assert(std::size(names) == std::variant_size_v<ecdysis::event::variant>);
     return names[what.what.index()];

@@ -326,12 +326,20 @@ public:
             tell(events::postponed{by});
     }
 
-    /// A child has come further, or has ended; `upgrade_over`: the upgrade has failed.
-    void child_changed(bool upgrade_over)
+    /// A child that was killed may have left its part of the pid file.
+    void child_ended(os::process_id child) { pid_file_.discard_of(child); }
+
+    /// The upgrade has failed, and this generation serves on.
+    void upgrade_is_over()
     {
-        if (upgrade_over && kept_signal_)
+        if (kept_signal_)
             post([this] { begin_kept(); });
-        if (life_.drains())
+    }
+
+    /// Either side has come further: the drain may have waited for that.
+    void handoff_moved()
+    {
+        if (life_.drains() && !life_.drained())
             post([this] { check_drained(); });
     }
 
@@ -577,7 +585,7 @@ private:
 
     void check_drained()
     {
-        if (!life_.drains() || life_.drained() || connections()->count() != 0 || parent_side_->holds_drain())
+        if (!life_.drains() || life_.drained() || connections()->count() != 0 || holds_drain())
             return;
         // What stayed open during the drain ends first: it may have accepted one more just now.
         holdings_.sockets().end_all();
@@ -591,6 +599,11 @@ private:
         tell(events::drained{left});
         close();
         drained_.set({}, left);
+    }
+
+    [[nodiscard]] bool holds_drain() const noexcept
+    {
+        return parent_side_->holds_drain() || (child_side_ && child_side_->holds_drain());
     }
 
     /// Lets everything go, once: what still arrives is the next generation's, or nobody's.

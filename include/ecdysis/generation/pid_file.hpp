@@ -127,7 +127,6 @@ public:
         prepare();
         publish();
     }
-    void check() { prepare(); }
 
     [[nodiscard]] bool is_ours() const noexcept { return names({os::this_process()}); }
 

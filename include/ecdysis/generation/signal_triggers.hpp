@@ -73,14 +73,6 @@ public:
             installed_late_ = handlers_of(late, ec);
     }
 
-    /// Both at once.
-    void install(Io& io, options const& chosen, std::vector<int> blocked, asked f, error_code& ec)
-    {
-        install_early(io, chosen, std::move(blocked), std::move(f), ec);
-        if (!ec)
-            install_late(ec);
-    }
-
     /// Brings the previous dispositions back.
     void close() noexcept
     {

@@ -72,16 +72,28 @@ struct attempt
         why = code;
     }
 
+    /// Where nothing else is known, it is what the child said: that it stops, or something out of turn.
+    void blame_words()
+    {
+        if (!words.empty())
+            return;
+        if (child_stops)
+            fail_with("it was stopped", errc::child_failed);
+        else
+            fail_with("protocol error: the child sent `" + std::string{last_heard} + "` while " + name(during),
+                      errc::corrupt_handoff);
+    }
+
     [[nodiscard]] std::string failure() const
     {
         auto const said = words.empty() ? std::string{} : ": " + words;
         // An end of the child's own says more than what we noticed of it on the way, unless it was told to end, or is that
         // of a wrapper whose own child was refused, or of another version.
         bool const says_more = why == errc::stopped || why == errc::wrong_parent || why == errc::version_mismatch;
-        bool const ended = child_was_reaped && !child->was_killed() && !says_more;
-        if (child && (ended || reason.empty()))
-            return (child_was_reaped ? child->status().text() : std::string{"the new generation gave up"}) + said;
-        return reason + said;
+        bool const ended = child && child_was_reaped;
+        if (ended && (reason.empty() || (!child->was_killed() && !says_more)))
+            return child->status().text() + said;
+        return (reason.empty() ? "the new generation gave up" : reason) + said;
     }
 
     [[nodiscard]] std::chrono::nanoseconds since_trigger() const { return io::clock::now() - began; }

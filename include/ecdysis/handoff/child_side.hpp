@@ -89,6 +89,8 @@ public:
     /// The service is the parent's still, so a stop is told to that.
     [[nodiscard]] bool answers_to_parent() const noexcept { return machine_.now() < state::in_charge; }
 
+    [[nodiscard]] bool holds_drain() const noexcept { return machine_.holds_drain(); }
+
     /// From now on the parent is heard through the io policy.
     void watch(error_code& ec)
     {
@@ -194,6 +196,7 @@ private:
         events_.feed(what, [this](occurrence next) {
             for (auto const todo : machine_.on(next))
                 perform(todo);
+            generation_.handoff_moved();
         });
     }
 

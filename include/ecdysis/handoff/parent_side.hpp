@@ -5,27 +5,20 @@
 #include <ecdysis/event.hpp>
 #include <ecdysis/generation/control.hpp>
 #include <ecdysis/handoff/attempt.hpp>
-#include <ecdysis/handoff/child_start.hpp>
+#include <ecdysis/handoff/child_words.hpp>
 #include <ecdysis/handoff/event_queue.hpp>
 #include <ecdysis/handoff/parent.hpp>
 #include <ecdysis/handoff/set_aside_child.hpp>
+#include <ecdysis/handoff/upgrade_steps.hpp>
 #include <ecdysis/handoff/wire.hpp>
 #include <ecdysis/io/concept.hpp>
-#include <ecdysis/launch/concept.hpp>
 #include <ecdysis/launch/program.hpp>
-#include <ecdysis/notify/concept.hpp>
-#include <ecdysis/os/signal_set.hpp>
 
-#include <algorithm>
 #include <chrono>
 #include <list>
-#include <memory>
 #include <optional>
-#include <span>
 #include <string>
 #include <utility>
-#include <variant>
-#include <vector>
 
 namespace ecdysis::handoff {
 
@@ -36,19 +29,19 @@ namespace ecdysis::handoff {
 template <class Generation>
 class parent_side
 {
-    using io_policy = typename Generation::io_policy;
-    using launch_policy = typename Generation::launch_policy;
-    using end_type = typename Generation::transport_policy::end;
-    using attempt = handoff::attempt<io_policy, typename Generation::notify_policy, launch_policy, end_type>;
-    using aside = set_aside_child<io_policy, launch_policy, end_type>;
-    using process = child_process<io_policy, launch_policy>;
+    using steps = upgrade_steps<Generation>;
+    using attempt = typename steps::attempt;
+    using aside = set_aside_child<typename Generation::io_policy, typename Generation::launch_policy,
+                                  typename Generation::transport_policy::end>;
     using state = parent::state;
     using occurrence = parent::event; // "event" is what an observer is told
     using action = parent::action;
 
 public:
     parent_side(Generation& generation, launch::program program)
-        : generation_{generation}, start_{generation, std::move(program)}
+        : generation_{generation},
+          steps_{generation, std::move(program), [this](occurrence what) { feed(what); },
+                 [this](occurrence what) { events_.feed_first(what, [this](occurrence next) { work_off(next); }); }}
     {}
     parent_side(parent_side const&) = delete;
     parent_side& operator=(parent_side const&) = delete;
@@ -184,7 +177,9 @@ private:
             last_ended_ = io::clock::now();
             attempt_.reset();
         }
-        generation_.child_changed(is_over);
+        if (is_over)
+            generation_.upgrade_is_over();
+        generation_.handoff_moved();
     }
 
     void perform(action todo)
@@ -192,10 +187,12 @@ private:
         auto const& options = generation_.options();
         switch (todo) {
         case action::tell_reloading: return begin();
-        case action::launch: return launch();
-        case action::send_next: return send_next();
-        case action::reach_manager: return reach_manager();
-        case action::commit: return commit();
+        case action::launch: return steps_.launch(*attempt_, [this] { launched(); });
+        case action::send_next: return steps_.send_next(*attempt_);
+        case action::reach_manager:
+            generation_.tell(events::child_ready{attempt_->pid});
+            return steps_.reach_manager(*attempt_);
+        case action::commit: return steps_.commit(*attempt_);
         case action::pause:
             generation_.tell(events::child_serves{attempt_->pid});
             return generation_.pause(attempt_->bequest.records, attempt_->claims);
@@ -203,9 +200,11 @@ private:
             generation_.resume();
             return generation_.tell(events::taken_back{attempt_->pid});
         case action::ask_alive: return attempt_->link->send(alive_question{});
-        case action::announce: return announce();
-        case action::settle: return settle();
-        case action::send_yours: return send_yours();
+        case action::announce:
+            generation_.pause_doors(); // who asks from now on is answered by the child, or by us if that fails
+            return steps_.announce(*attempt_);
+        case action::settle: return steps_.settle(*attempt_);
+        case action::send_yours: return steps_.send_yours(*attempt_);
         case action::retire: return retire();
         case action::stop:
             if (machine_.ends_service())
@@ -213,10 +212,10 @@ private:
             return generation_.begin_stop(attempt_ && attempt_->partial_stop);
         case action::send_stop: return attempt_->link->send(handoff::stop{stop_reason()});
         case action::kill:
-            fail_with(out_of_turn(), errc::corrupt_handoff); // unless there is another reason already
+            attempt_->blame_words();
             return attempt_->child->kill();
         case action::set_aside:
-            fail_with(attempt_->child_stops ? "it was stopped" : out_of_turn(), errc::corrupt_handoff);
+            attempt_->blame_words();
             return put_aside(handoff::stop::reason::taken_back);
         case action::stop_child: return put_aside(stop_reason());
         case action::read_rest:
@@ -230,7 +229,7 @@ private:
         case action::reap:
             attempt_->child->release();
             attempt_->child_was_reaped = true;
-            return;
+            return generation_.child_ended(attempt_->pid);
         case action::close_handoff:
             disarm();
             attempt_->link.reset();
@@ -268,24 +267,9 @@ private:
         generation_.supervision().upgrades(attempt_->by);
     }
 
-    void launch()
+    void launched()
     {
-        attempt_->child = std::make_unique<process>(generation_.policies.io, generation_.policies.launch,
-                                                    [this](std::string what) { generation_.warn(std::move(what)); });
-        start_(*attempt_, [this](error_code ec, launch::process child, std::string reason) {
-            if (!ec)
-                return launched(std::move(child));
-            fail_with(std::move(reason), ec);
-            feed(occurrence::launch_failed);
-        });
-    }
-
-    void launched(launch::process child)
-    {
-        attempt_->pid = child.pid;
-        attempt_->child->started(std::move(child));
         attempt_->link->tell([this](heard what, frame& said, auto&, error_code ec) { hear(what, said, ec); });
-        generation_.tell(events::launched{attempt_->pid, start_.path()});
         feed(occurrence::launched);
         error_code ec;
         attempt_->child->watch([this] { feed(occurrence::child_ended); }, ec);
@@ -295,126 +279,6 @@ private:
             fail_with("watch the child: " + ec.message(), ec);
             feed(occurrence::garbage);
         }
-    }
-
-    void send_next()
-    {
-        auto const& bequest = attempt_->bequest;
-        frame next = handoff::end{};
-        std::size_t taken = 0;
-        error_code ec;
-        if (!attempt_->said_hello) {
-            error_code none; // launch has refused those that do not exist
-            os::signal_set const blocked{generation_.options().upgrade_on, none};
-            next = hello{.generation = generation_.number() + 1, .blocked = blocked.bits()};
-        } else if (attempt_->sent != bequest.records.size()) {
-            auto packed = pack(std::span{bequest.records}.subspan(attempt_->sent), ec);
-            next = std::move(packed.frame);
-            taken = packed.taken;
-        }
-        auto const sent = [this, taken, last = std::holds_alternative<handoff::end>(next)](error_code failed) {
-            if (failed) {
-                fail_with("hand over: " + failed.message(), failed);
-                // Whoever reads no more has closed its end or is dead; either is about to be heard.
-                if (failed != boost::system::errc::broken_pipe)
-                    feed(occurrence::garbage);
-                return;
-            }
-            attempt_->said_hello = true;
-            attempt_->sent += taken;
-            if (!last)
-                return;
-            generation_.tell(events::handed_over{attempt_->pid, attempt_->sent});
-            feed(occurrence::handed_over);
-        };
-        if (ec)
-            return sent(ec);
-        attempt_->link->send(std::move(next), sent, std::span{bequest.fds}.subspan(attempt_->sent, taken));
-    }
-
-    void reach_manager()
-    {
-        generation_.tell(events::child_ready{attempt_->pid});
-        auto& policies = generation_.policies;
-        attempt_->reaching.emplace(
-            policies.io, policies.notify, generation_.supervision().messages(),
-            [this](error_code ec) {
-                if (!ec)
-                    return;
-                fail_with("tell the service manager: " + ec.message(), ec);
-                feed(occurrence::unreachable);
-            },
-            [this](error_code ec) {
-                warn_of_barrier(ec);
-                feed(occurrence::reached);
-            });
-        attempt_->reaching->send({.what = notify::step::kind::status, .status = "the new generation is ready"});
-    }
-
-    void commit()
-    {
-        try {
-            generation_.fill_late_state();
-        } catch (error const& e) {
-            fail_with(e.what(), e.code());
-            return feed(occurrence::commit_lost);
-        } catch (std::exception const& e) {
-            fail_with(e.what());
-            return feed(occurrence::commit_lost);
-        }
-        attempt_->link->send(handoff::commit{}, [this](error_code ec) {
-            // Before all that waits to be worked off: from now on the child may accept, so it may not be killed.
-            if (!ec)
-                return events_.feed_first(occurrence::commit_sent, [this](occurrence next) { work_off(next); });
-            fail_with("send the commit: " + ec.message(), ec);
-            // As in send_next(): how the child ended says more than that it did.
-            if (ec != boost::system::errc::broken_pipe)
-                feed(occurrence::commit_lost);
-        });
-    }
-
-    void announce()
-    {
-        auto& policies = generation_.policies;
-        attempt_->announcement.emplace(
-            policies.io, policies.notify, generation_.supervision().messages(),
-            [this](error_code ec) {
-                if (ec)
-                    fail_with("tell the service manager of the new main process: " + ec.message(), ec);
-                feed(ec ? occurrence::unannounced : occurrence::announced);
-            },
-            [this](error_code ec) {
-                warn_of_barrier(ec);
-                feed(occurrence::confirmed);
-            });
-        auto const status = notify::serving_status(generation_.number() + 1);
-        generation_.pause_doors(); // who asks from now on is answered by the child, or by us if that fails
-        attempt_->announcement->send(
-            {.what = notify::step::kind::handing_over, .status = status, .child = attempt_->pid});
-    }
-
-    /// One turn of the host's loop, in which a signal that has come is heard; and a last look at the child: the manager
-    /// refuses a main process that has ended, and says nothing of it.
-    void settle()
-    {
-        attempt_->later = generation_.policies.io.at(io::clock::now(), [this] {
-            generation_.post([this] {
-                if (attempt_ && attempt_->child && !attempt_->child->has_ended())
-                    feed(occurrence::settled);
-            });
-        });
-    }
-
-    void send_yours()
-    {
-        attempt_->passed_on = generation_.take_signal();
-        attempt_->link->send(yours{attempt_->passed_on.has_value()}, [this](error_code ec) {
-            if (ec)
-                fail_with("tell the new generation that the service is its own: " + ec.message(), ec);
-            else
-                attempt_->passed_on.reset();
-            feed(ec ? occurrence::yours_lost : occurrence::yours_sent);
-        });
     }
 
     void retire()
@@ -441,7 +305,7 @@ private:
         switch (what) {
         case heard::nothing: return;
         case heard::frame:
-            if (auto const meaning = interpret(said))
+            if (auto const meaning = interpret(said, machine_.now(), *attempt_))
                 feed(*meaning);
             return;
         case heard::closed:
@@ -455,61 +319,6 @@ private:
         }
     }
 
-    [[nodiscard]] std::optional<occurrence> interpret(frame const& said)
-    {
-        attempt_->last_heard = handoff::name(said);
-        if (auto const* asks = std::get_if<more>(&said))
-            return check(*asks);
-        if (auto const* claims = std::get_if<handoff::ready>(&said)) {
-            if (claims->claimed.size() != attempt_->sent) {
-                fail_with("the child claims from " + std::to_string(claims->claimed.size()) + " descriptors, but got " +
-                          std::to_string(attempt_->sent), errc::corrupt_handoff);
-                return occurrence::garbage;
-            }
-            if (machine_.now() == state::starting)
-                attempt_->claims = claims->claimed;
-            return occurrence::ready;
-        }
-        if (auto const* failure = std::get_if<handoff::fail>(&said)) {
-            attempt_->words = failure->why;
-            if (machine_.has_committed_child())
-                fail_with("it gave up", errc::child_failed);
-            return occurrence::failed;
-        }
-        if (auto const* answer = std::get_if<handoff::taken>(&said)) {
-            attempt_->warnings = answer->warnings;
-            return occurrence::taken;
-        }
-        if (auto const* ends = std::get_if<handoff::stopping>(&said)) {
-            attempt_->child_stops = true;
-            attempt_->partial_stop = ends->partial;
-            return occurrence::child_stops;
-        }
-        if (std::holds_alternative<handoff::serving>(said))
-            return occurrence::serving;
-        if (std::holds_alternative<handoff::alive>(said))
-            return occurrence::alive;
-        if (std::holds_alternative<handoff::unknown>(said))
-            return {}; // of a later version
-        return occurrence::garbage;
-    }
-
-    [[nodiscard]] occurrence check(more const& asks)
-    {
-        if (asks.sender != attempt_->pid) {
-            fail_with("pid " + std::to_string(os::number(asks.sender)) + " answers instead of " + attempt_->child->name() +
-                          ", which was started: " + message(errc::wrong_parent), errc::wrong_parent);
-            return occurrence::garbage;
-        }
-        if (asks.version != protocol_version) {
-            fail_with("the new program speaks version " + std::to_string(asks.version) + ", this one version " +
-                          std::to_string(protocol_version) + ": " + message(errc::version_mismatch),
-                      errc::version_mismatch);
-            return occurrence::garbage;
-        }
-        return occurrence::asked;
-    }
-
     // ---- the end
 
     void put_aside(handoff::stop::reason why)
@@ -521,8 +330,9 @@ private:
                                           typename aside::times{generation_.options().kill_grace,
                                                                 generation_.options().drain_timeout});
         place->begin(attempt_->child_stops, [this, place] {
+            generation_.child_ended(place->child().pid());
             aside_.erase(place);
-            generation_.child_changed(false);
+            generation_.handoff_moved();
         });
     }
 
@@ -566,12 +376,6 @@ private:
             attempt_->fail_with(std::move(reason), why);
     }
 
-    [[nodiscard]] std::string out_of_turn() const
-    {
-        return "protocol error: the child sent `" + std::string{attempt_->last_heard} + "` while " +
-               name(attempt_->during);
-    }
-
     /// What it means that the armed time has passed.
     void explain_deadline()
     {
@@ -592,12 +396,6 @@ private:
                              ms(options.barrier_timeout), errc::manager_timeout);
         default: return;
         }
-    }
-
-    void warn_of_barrier(error_code ec)
-    {
-        if (ec)
-            generation_.warn("wait for the service manager: " + ec.message());
     }
 
     [[nodiscard]] handoff::stop::reason stop_reason() const
@@ -638,7 +436,7 @@ private:
     }
 
     Generation& generation_;
-    child_start<Generation> start_;
+    steps steps_;
     parent machine_;
     std::optional<attempt> attempt_;
     std::list<aside> aside_; ///< at most one that was not killed
