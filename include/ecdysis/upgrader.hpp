@@ -201,7 +201,7 @@ public:
     [[nodiscard]] ecdysis::offer offer(std::string name, int fd, std::string bytes = {})
     {
         auto const hold = generation_.policies.io.lock();
-        return offer_file(generation_.files(), std::move(name), fd, std::move(bytes));
+        return offer_file(generation_.holdings().files(), std::move(name), fd, std::move(bytes));
     }
     [[nodiscard]] ecdysis::offer offer(std::string name, int fd, std::string bytes, error_code& ec)
     {
@@ -215,7 +215,7 @@ public:
     [[nodiscard]] ecdysis::offer keep(std::string name, int fd)
     {
         auto const hold = generation_.policies.io.lock();
-        return generation_.keep(std::move(name), fd);
+        return generation_.claims().keep(std::move(name), fd);
     }
     [[nodiscard]] ecdysis::offer keep(std::string name, int fd, error_code& ec)
     {
@@ -228,7 +228,7 @@ public:
     [[nodiscard]] std::optional<handed_over_file> claim(std::string const& name)
     {
         auto const hold = generation_.policies.io.lock();
-        return generation_.claim(name);
+        return generation_.claims().file(name);
     }
     [[nodiscard]] std::optional<handed_over_file> claim(std::string const& name, error_code& ec)
     {
@@ -239,7 +239,7 @@ public:
     [[nodiscard]] std::vector<std::string> unclaimed_files()
     {
         auto const hold = generation_.policies.io.lock();
-        return generation_.unclaimed_files();
+        return generation_.holdings().unclaimed_files();
     }
 
     /// State of any size for the next generation. `fill` is called in each upgrade, `undo` if that fails afterwards;
@@ -251,7 +251,7 @@ public:
     void hand_over_state(std::string name, handover when, state_filler fill, state_undo undo = {})
     {
         auto const hold = generation_.policies.io.lock();
-        generation_.states().add(std::move(name), when, std::move(fill), std::move(undo));
+        generation_.holdings().states().add(std::move(name), when, std::move(fill), std::move(undo));
     }
     void hand_over_state(std::string name, handover when, state_filler fill, state_undo undo, error_code& ec)
     {
@@ -265,7 +265,7 @@ public:
     [[nodiscard]] std::optional<ecdysis::inherited_state> inherited_state(std::string const& name)
     {
         auto const hold = generation_.policies.io.lock();
-        return generation_.state(name);
+        return generation_.claims().state(name);
     }
     [[nodiscard]] std::optional<ecdysis::inherited_state> inherited_state(std::string const& name, error_code& ec)
     {
@@ -278,12 +278,12 @@ public:
     [[nodiscard]] os::owned_fd take_channel_to_parent()
     {
         auto const hold = generation_.policies.io.lock();
-        return generation_.take_parent_channel();
+        return generation_.holdings().take_parent_channel();
     }
     [[nodiscard]] os::owned_fd take_channel_to_child()
     {
         auto const hold = generation_.policies.io.lock();
-        return generation_.take_child_channel();
+        return generation_.holdings().take_child_channel();
     }
 
     // ---- ready
@@ -387,7 +387,7 @@ public:
     /// `connection_guard{up.connections()}`.
     [[nodiscard]] std::shared_ptr<open_connections> const& connections() const noexcept
     {
-        return generation_.connections();
+        return generation_.holdings().connections();
     }
 
     // ---- triggers by call, from any thread. They return at once; the request is looked at where the upgrader runs,
@@ -418,7 +418,7 @@ private:
     [[nodiscard]] auto listen(socket_kind kind, address const& where, listen_options const& options)
     {
         auto const hold = generation_.policies.io.lock();
-        return generation_.claim_or_open(kind, where, options);
+        return generation_.claims().socket(kind, where, options);
     }
 
     template <class Handle>
@@ -427,7 +427,7 @@ private:
     {
         auto const hold = generation_.policies.io.lock();
         std::vector<Handle> result;
-        for (auto& source : generation_.claim_or_open_shards(kind, where, count, options))
+        for (auto& source : generation_.claims().shards(kind, where, count, options))
             result.emplace_back(std::move(source));
         return result;
     }

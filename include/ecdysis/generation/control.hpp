@@ -8,6 +8,7 @@
 #include <ecdysis/handoff/inheritance.hpp>
 #include <ecdysis/handoff/wire.hpp>
 #include <ecdysis/io/concept.hpp>
+#include <ecdysis/options.hpp>
 #include <ecdysis/os/call.hpp>
 #include <ecdysis/os/fd.hpp>
 #include <ecdysis/os/unix_path.hpp>
@@ -87,7 +88,15 @@ public:
         typename Io::handle watch{};
     };
 
-    /// Opens the door that `where` names, or the parent's: `claim(name)` gives that, if there is one. Throws `error`.
+    /// Opens each door that is named, or the parent's: `claim(name)` gives that, if there is one. Throws `error`.
+    template <class Claim>
+    void open(control_sockets const& chosen, Claim&& claim)
+    {
+        for (auto const& [what, where] : {std::pair{request::upgrade, chosen.upgrade}, std::pair{request::stop, chosen.stop},
+                                          std::pair{request::partial_stop, chosen.partial_stop}})
+            if (!where.empty())
+                open(what, where, claim);
+    }
     template <class Claim>
     void open(request what, std::string const& where, Claim&& claim)
     {

@@ -9,7 +9,10 @@
 #include <ecdysis/handoff/child_process.hpp>
 #include <ecdysis/handoff/confirmed_message.hpp>
 #include <ecdysis/handoff/conversation.hpp>
+#include <ecdysis/handoff/parent.hpp>
+#include <ecdysis/handoff/wire.hpp>
 #include <ecdysis/io/concept.hpp>
+#include <ecdysis/options.hpp>
 #include <ecdysis/os/fd.hpp>
 #include <ecdysis/os/process.hpp>
 
@@ -23,6 +26,34 @@
 #include <vector>
 
 namespace ecdysis::handoff {
+
+/// Where an upgrade is, for events and requesters.
+[[nodiscard]] constexpr phase phase_of(parent::state where) noexcept
+{
+    using state = parent::state;
+    switch (where) {
+    case state::launching: return phase::launching;
+    case state::handing_over: return phase::handing_over;
+    case state::starting:
+    case state::ending: return phase::starting;
+    case state::reaching:
+    case state::committing: return phase::committing;
+    case state::probation:
+    case state::asking: return phase::probation;
+    case state::announcing:
+    case state::confirming:
+    case state::settling:
+    case state::yielding: return phase::announcing;
+    case state::yielded:
+    case state::retired:
+    case state::stopped: return phase::draining;
+    case state::serving:
+    case state::committed: break;
+    }
+    return phase::serving;
+}
+
+[[nodiscard]] inline std::string in_ms(std::chrono::milliseconds time) { return std::to_string(time.count()) + " ms"; }
 
 /// One upgrade of the parent's, from its trigger to its end: what it holds, how far it is, and the words for it.
 template <class Io, class Notify, class Launch, class End>
@@ -82,6 +113,33 @@ struct attempt
         else
             fail_with("protocol error: the child sent `" + std::string{last_heard} + "` while " + name(during),
                       errc::corrupt_handoff);
+    }
+
+    /// The armed time has passed.
+    void explain_deadline(parent::state where, options const& chosen)
+    {
+        using state = parent::state;
+        switch (where) {
+        case state::launching:
+        case state::handing_over:
+        case state::starting:
+            return fail_with("not ready within " + in_ms(chosen.ready_timeout), errc::ready_timeout);
+        case state::reaching:
+            if (reaching->was_sent()) // else it goes on
+                return;
+            return fail_with("the service manager could not be told anything within " + in_ms(chosen.barrier_timeout),
+                             errc::manager_timeout);
+        case state::committing:
+            return fail_with("the commit could not be sent within " + in_ms(chosen.serving_timeout), errc::serving_timeout);
+        case state::committed:
+            return fail_with("no word that it serves within " + in_ms(chosen.serving_timeout), errc::serving_timeout);
+        case state::asking:
+            return fail_with("no answer from its loop within " + in_ms(chosen.serving_timeout), errc::serving_timeout);
+        case state::announcing:
+            return fail_with("the service manager could not be told of the new main process within " +
+                                 in_ms(chosen.barrier_timeout), errc::manager_timeout);
+        default: return;
+        }
     }
 
     [[nodiscard]] std::string failure() const

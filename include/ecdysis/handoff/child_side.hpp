@@ -91,13 +91,16 @@ public:
 
     [[nodiscard]] bool holds_drain() const noexcept { return machine_.holds_drain(); }
 
-    /// From now on the parent is heard through the io policy.
-    void watch(error_code& ec)
+    /// From now on the parent is heard through the io policy. Throws `error`.
+    void watch()
     {
         auto& io = generation_.policies.io;
+        error_code ec;
         parent_watch_ = io.watch(parent_fd_, [this] { parent_ended(); }, ec);
         if (!ec)
             link_->watch(ec);
+        if (ec)
+            throw error{ec, "watch the parent"};
     }
 
     void ready() { feed(occurrence::host_ready); }

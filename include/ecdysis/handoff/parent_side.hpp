@@ -46,10 +46,10 @@ public:
     parent_side(parent_side const&) = delete;
     parent_side& operator=(parent_side const&) = delete;
 
-    /// An upgrade; `who` hears how it ended.
     void upgrade(trigger by, requester who)
     {
-        asking_ = {by, std::move(who)};
+        asking_by_ = by;
+        asking_ = std::move(who);
         feed(occurrence::upgrade);
         asking_ = {};
     }
@@ -125,35 +125,12 @@ public:
 
     [[nodiscard]] phase during() const noexcept
     {
-        switch (machine_.now()) {
-        case state::launching: return phase::launching;
-        case state::handing_over: return phase::handing_over;
-        case state::starting: return phase::starting;
-        case state::reaching:
-        case state::committing: return phase::committing;
-        case state::probation:
-        case state::asking: return phase::probation;
-        case state::announcing:
-        case state::confirming:
-        case state::settling:
-        case state::yielding: return phase::announcing;
-        case state::ending: return attempt_ ? attempt_->during : phase::starting;
-        case state::yielded:
-        case state::retired:
-        case state::stopped: return phase::draining;
-        case state::serving:
-        case state::committed: break;
-        }
-        return phase::serving;
+        if (machine_.now() == state::ending && attempt_)
+            return attempt_->during;
+        return phase_of(machine_.now());
     }
 
 private:
-    struct asked
-    {
-        trigger by{};
-        requester who{};
-    };
-
     void feed(occurrence what)
     {
         events_.feed(what, [this](occurrence next) { work_off(next); });
@@ -178,7 +155,7 @@ private:
             attempt_.reset();
         }
         if (is_over)
-            generation_.upgrade_is_over();
+            generation_.signals().begin_kept();
         generation_.handoff_moved();
     }
 
@@ -195,13 +172,13 @@ private:
         case action::commit: return steps_.commit(*attempt_);
         case action::pause:
             generation_.tell(events::child_serves{attempt_->pid});
-            return generation_.pause(attempt_->bequest.records, attempt_->claims);
+            return generation_.holdings().sockets().pause(attempt_->bequest.records, attempt_->claims);
         case action::resume:
-            generation_.resume();
+            generation_.holdings().sockets().resume();
             return generation_.tell(events::taken_back{attempt_->pid});
         case action::ask_alive: return attempt_->link->send(alive_question{});
         case action::announce:
-            generation_.pause_doors(); // who asks from now on is answered by the child, or by us if that fails
+            generation_.doors().pause(); // who asks from now on is answered by the child, or by us if that fails
             return steps_.announce(*attempt_);
         case action::settle: return steps_.settle(*attempt_);
         case action::send_yours: return steps_.send_yours(*attempt_);
@@ -237,13 +214,12 @@ private:
             attempt_->channel.reset();
             return;
         case action::restore: return restore();
-        case action::report_committed:
-            return generation_.tell(events::committed{attempt_->pid, attempt_->since_trigger()});
+        case action::report_committed: return generation_.tell(events::committed{attempt_->pid, attempt_->since_trigger()});
         case action::report_ok: return report_ok();
         case action::report_failed: return report_failed();
         case action::report_manager_late:
-            return generation_.warn("the service manager did not confirm within " + ms(options.barrier_timeout) +
-                                    "; going on");
+            return generation_.warn("the service manager did not confirm within " +
+                                    in_ms(options.barrier_timeout) + "; going on");
         case action::refuse_busy: return refuse(errc::busy, "busy");
         case action::refuse_not_serving: return refuse(errc::not_serving, "failed reason=\"not serving\"");
         case action::arm_ready: return arm(options.ready_timeout);
@@ -261,8 +237,8 @@ private:
     void begin()
     {
         attempt_.emplace();
-        attempt_->by = asking_.by;
-        attempt_->who = std::move(asking_.who);
+        attempt_->by = asking_by_;
+        attempt_->who = std::move(asking_);
         generation_.tell(events::upgrade_requested{attempt_->by});
         generation_.supervision().upgrades(attempt_->by);
     }
@@ -339,10 +315,10 @@ private:
     void restore()
     {
         if (attempt_->passed_on)
-            generation_.keep_signal(*attempt_->passed_on);
+            generation_.signals().keep(*attempt_->passed_on);
         generation_.undo_state();
         if (machine_.now() == state::serving) { // not when a stop came meanwhile
-            generation_.open_doors();
+            generation_.watch_doors();
             generation_.supervision().failed(attempt_->failure());
         }
     }
@@ -364,8 +340,8 @@ private:
 
     void refuse(errc why, std::string const& line)
     {
-        generation_.tell(events::refused{asking_.by, why});
-        asking_.who.answer(line);
+        generation_.tell(events::refused{asking_by_, why});
+        asking_.answer(line);
     }
 
     // ---- words
@@ -376,34 +352,10 @@ private:
             attempt_->fail_with(std::move(reason), why);
     }
 
-    /// What it means that the armed time has passed.
-    void explain_deadline()
-    {
-        auto const& options = generation_.options();
-        switch (machine_.now()) {
-        case state::launching:
-        case state::handing_over:
-        case state::starting:
-            return fail_with("not ready within " + ms(options.ready_timeout), errc::ready_timeout);
-        case state::committing:
-            return fail_with("the commit could not be sent within " + ms(options.serving_timeout), errc::serving_timeout);
-        case state::committed:
-            return fail_with("no word that it serves within " + ms(options.serving_timeout), errc::serving_timeout);
-        case state::asking:
-            return fail_with("no answer from its loop within " + ms(options.serving_timeout), errc::serving_timeout);
-        case state::announcing:
-            return fail_with("the service manager could not be told of the new main process within " +
-                             ms(options.barrier_timeout), errc::manager_timeout);
-        default: return;
-        }
-    }
-
     [[nodiscard]] handoff::stop::reason stop_reason() const
     {
         return generation_.stops_partially() ? handoff::stop::reason::partial : handoff::stop::reason::service;
     }
-
-    [[nodiscard]] static std::string ms(std::chrono::milliseconds time) { return std::to_string(time.count()) + " ms"; }
 
     // ---- the timer
 
@@ -426,13 +378,9 @@ private:
             attempt_->link->read(256);
         if (!attempt_ || attempt_->armed != mine)
             return;
-        if (machine_.now() == state::reaching && !attempt_->reaching->was_sent()) {
-            fail_with("the service manager could not be told anything within " + ms(generation_.options().barrier_timeout),
-                      errc::manager_timeout);
-            return feed(occurrence::unreachable);
-        }
-        explain_deadline();
-        feed(occurrence::deadline);
+        bool const unreachable = machine_.now() == state::reaching && !attempt_->reaching->was_sent();
+        attempt_->explain_deadline(machine_.now(), generation_.options());
+        feed(unreachable ? occurrence::unreachable : occurrence::deadline);
     }
 
     Generation& generation_;
@@ -440,7 +388,8 @@ private:
     parent machine_;
     std::optional<attempt> attempt_;
     std::list<aside> aside_; ///< at most one that was not killed
-    asked asking_;           ///< the upgrade event's, while it is fed
+    trigger asking_by_;      ///< the upgrade event's, while it is fed
+    requester asking_;
     event_queue<occurrence> events_;
     io::clock::time_point last_ended_{};
 };

@@ -112,7 +112,7 @@ public:
     void commit(attempt& now)
     {
         try {
-            generation_.fill_late_state();
+            generation_.holdings().states().fill_late();
         } catch (error const& e) {
             now.fail_with(e.what(), e.code());
             return feed_(event::commit_lost);
@@ -158,7 +158,7 @@ public:
 
     void send_yours(attempt& now)
     {
-        now.passed_on = generation_.take_signal();
+        now.passed_on = generation_.signals().take();
         now.link->send(yours{now.passed_on.has_value()}, [this, &now](error_code ec) {
             if (!ec) {
                 now.passed_on.reset();
