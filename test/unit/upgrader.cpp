@@ -102,7 +102,8 @@ std::string upgrade(sync_upgrader& up)
         told = line;
         up.request_partial_stop();
     });
-    up.wait();
+    if (up.wait().upgraded())
+        up.drain(std::chrono::seconds{10}); // the child answers when it has taken over
     return told;
 }
 

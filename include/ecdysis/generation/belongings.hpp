@@ -139,7 +139,6 @@ protected:
     /// Accepting ends, and nobody follows.
     void end_accepting()
     {
-        holdings_.sockets().resume(); // what waits in a paused queue is accepted first
         holdings_.sockets().end_for_stop(life_.unlinks());
         drop_unread_state(handover::late);
     }

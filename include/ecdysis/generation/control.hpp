@@ -92,27 +92,29 @@ public:
     template <class Claim>
     void open(control_sockets const& chosen, Claim&& claim)
     {
-        for (auto const& [what, where] : {std::pair{request::upgrade, chosen.upgrade}, std::pair{request::stop, chosen.stop},
-                                          std::pair{request::partial_stop, chosen.partial_stop}})
-            if (!where.empty())
-                open(what, where, claim);
+        for (auto const& [what, where] :
+             {std::pair{request::upgrade, chosen.upgrade}, std::pair{request::stop, chosen.stop},
+              std::pair{request::partial_stop, chosen.partial_stop}})
+            if (!where.empty()) {
+                handoff::inheritance::descriptor inherited = claim(descriptor_name(what, address{where}));
+                open(what, where, std::move(inherited.fd), {inherited.record.device, inherited.record.inode});
+            }
     }
-    template <class Claim>
-    void open(request what, std::string const& where, Claim&& claim)
+
+    /// Opens the door that `where` names, or takes the parent's. Throws `error`.
+    void open(request what, std::string const& where, os::owned_fd inherited, os::identity path)
     {
         address const at{where};
         listen_options const only_us{.mode = 0600};
-        handoff::inheritance::descriptor inherited = claim(descriptor_name(what, at));
-        os::identity path{inherited.record.device, inherited.record.inode};
-        bool const ours = !inherited.fd;
+        bool const ours = !inherited;
         if (!ours) {
-            sockets::verify(inherited.fd, socket_kind::unix_stream, at, only_us);
+            sockets::verify(inherited, socket_kind::unix_stream, at, only_us);
         } else {
-            inherited.fd = sockets::open(socket_kind::unix_stream, at, only_us);
-            path = sockets::bind(inherited.fd, socket_kind::unix_stream, at, only_us);
-            sockets::listen(inherited.fd, socket_kind::unix_stream, at, only_us);
+            inherited = sockets::open(socket_kind::unix_stream, at, only_us);
+            path = sockets::bind(inherited, socket_kind::unix_stream, at, only_us);
+            sockets::listen(inherited, socket_kind::unix_stream, at, only_us);
         }
-        doors_.push_back({what, at, std::move(inherited.fd), path, !ours, {}});
+        doors_.push_back({what, at, std::move(inherited), path, !ours, {}});
     }
 
     void bequeath(handoff::bequest& to) const
@@ -133,6 +135,8 @@ public:
         ec.clear();
         tell_ = std::move(tell);
         for (auto& door : doors_) {
+            if (door.watch)
+                continue;
             error_code failed;
             watch(io, door, failed);
             if (!failed)

@@ -76,10 +76,8 @@ public:
     {
         // All that a callback could still touch goes with the lock held, and whoever waits hears that it is over.
         auto const hold = policies.io.lock();
-        if (!in_fork()) {
-            parent_side_->leave();
+        if (!in_fork())
             close();
-        }
         holdings().files()->on_withdrawal(nullptr);
         parent_side_.reset();
         child_side_.reset();
@@ -172,10 +170,10 @@ public:
     /// Lets everything go, once: what still arrives is the next generation's, or nobody's.
     void close()
     {
+        parent_side_->leave(); // first: a child may be given the service
         drain_.close();
         upgrade_signals_.clear();
         this->leave_all(child_side_ ? child_side_->parent() : this->process());
-        parent_side_->forget_children();
         stop_.answer();
     }
 

@@ -49,6 +49,7 @@ public:
     void watch(std::function<void()> ended, error_code& ec)
     {
         ended_ = std::move(ended);
+        watch_ = {}; // one watch for a descriptor at a time
         watch(ec);
     }
     /// `ended` is not called any more.

@@ -74,6 +74,8 @@ public:
     /// service without being waited for: it hears of it when this process has ended.
     void leave()
     {
+        if (std::exchange(left_, true))
+            return;
         if (attempt_ && attempt_->link && machine_.now() == state::committed)
             attempt_->link->read(256); // it may have said that it serves
         bool const serves = machine_.now() >= state::probation && machine_.now() <= state::yielding;
@@ -81,8 +83,10 @@ public:
             generation_.supervision().hands_over(attempt_->pid, generation_.number() + 1);
         if (serves) {
             if (machine_.now() != state::yielding)
-                attempt_->link->send(yours{});
+                attempt_->link->send(yours{generation_.signals().take().has_value()});
             retire();
+            report_ok();
+        } else if (machine_.now() == state::yielded) {
             report_ok();
         } else if (machine_.upgrading() && attempt_ && attempt_->child && *attempt_->child) {
             attempt_->child->kill_and_reap();
@@ -90,15 +94,10 @@ public:
             fail_with("the service ended during the upgrade");
             report_failed();
         }
-        forget_children();
-    }
-
-    /// Nobody looks any more at how a child ends; one that is set aside and does not answer is killed.
-    void forget_children()
-    {
+        // Nobody looks any more at how a child ends; one that is set aside and does not answer is killed.
         for (auto& one : aside_)
             one.parent_leaves();
-        if (!attempt_ || machine_.now() == state::ending)
+        if (!attempt_)
             return;
         if (attempt_->child)
             attempt_->child->unwatch();
@@ -392,6 +391,7 @@ private:
     requester asking_;
     event_queue<occurrence> events_;
     io::clock::time_point last_ended_{};
+    bool left_ = false;
 };
 
 } // namespace ecdysis::handoff

@@ -164,7 +164,8 @@ public:
     }
 
     /// Has the helper send `signal`, which may do so where this process may not any more. One that has ended already is no
-    /// error, and one that the helper did not start last is an error, ESRCH.
+    /// error, and one that the helper did not start last or before that is an error, ESRCH: a child that is set aside, and the
+    /// next one.
     void kill(process const& child, int signal, error_code& ec) noexcept
     {
         spawner_wire::request const what{.what = spawner_wire::verb::kill, .signal = signal, .pid = os::number(child.pid)};

@@ -12,6 +12,7 @@
 #include <ecdysis/os/fd.hpp>
 #include <ecdysis/os/message.hpp>
 #include <ecdysis/os/process.hpp>
+#include <ecdysis/os/readable.hpp>
 #include <ecdysis/os/signal_set.hpp>
 
 #include <boost/system/errc.hpp>
@@ -24,6 +25,7 @@
 
 #include <algorithm>
 #include <array>
+#include <chrono>
 #include <climits>
 #include <cstddef>
 #include <cstdint>
@@ -108,19 +110,27 @@ private:
         case spawner_wire::verb::spawn:
             return spawn(request, text);
         case spawner_wire::verb::kill:
-            if (last_.pidfd && request.pid == os::number(last_.pid))
-                os::send_signal(last_.pidfd, request.signal, ec);
-            else
-                ec = make_error_code(boost::system::errc::no_such_process);
+            kill(request, ec);
             return answer(ec);
         }
         return answer(make_error_code(boost::system::errc::invalid_argument));
     }
 
+    void kill(spawner_wire::request const& what, error_code& ec) const noexcept
+    {
+        for (auto const& one : started_)
+            if (one.pidfd && what.pid == os::number(one.pid))
+                return os::send_signal(one.pidfd, what.signal, ec);
+        ec = make_error_code(boost::system::errc::no_such_process);
+    }
+
     bool spawn(spawner_wire::request const& what, std::string_view text)
     {
         error_code ec;
-        last_ = {};
+        auto& [last, before] = started_;
+        bool const lives = last.pidfd && !os::is_readable_within(last.pidfd, std::chrono::milliseconds{0});
+        before = lives ? std::move(last) : process{};
+        last = {};
         raise_descriptor_limit(what.descriptor_limit);
         std::vector<os::owned_fd> received;
         while (received.size() < what.descriptors) {
@@ -154,17 +164,17 @@ private:
             asked.arguments.front() = program_.path();
         if (!text.empty())
             asked.environment.push_back(std::string{handoff::variable::name} + "=" + std::string{text.substr(0, text.find('\0'))});
-        last_ = launch::spawn(asked, ec);
+        last = launch::spawn(asked, ec);
         for (int number = 0; number != 3; ++number)
             open_null(number);
         received.clear();
-        auto const is_there = answer(ec, &last_);
-        if (!is_there && last_.pidfd) { // nobody knows of it
+        auto const is_there = answer(ec, &last);
+        if (!is_there && last.pidfd) { // nobody knows of it
             error_code ignored;
-            os::send_signal(last_.pidfd, SIGKILL, ignored);
+            os::send_signal(last.pidfd, SIGKILL, ignored);
         }
         if (ec)
-            last_ = {};
+            last = {};
         return is_there;
     }
 
@@ -208,7 +218,8 @@ private:
     os::owned_fd socket_;
     program program_;
     std::vector<std::string> environment_;
-    process last_; ///< the one that may be killed
+    /// Those that may be killed: what it started last, and before that, if it lives: a child that is set aside.
+    std::array<process, 2> started_;
 };
 
 } // namespace ecdysis::launch

@@ -17,7 +17,7 @@ namespace ecdysis::launch::spawner_wire {
 
 enum class verb : std::uint32_t {
     spawn, ///< the text of the handoff's variable follows in the same message, the descriptors in others
-    kill,  ///< the process that was started last, if it is `pid`
+    kill,  ///< `pid`, if it is what was started last or before that
 };
 
 struct request

@@ -75,7 +75,8 @@ std::string upgrade(sync_upgrader& up)
         told = line;
         up.request_partial_stop();
     });
-    up.wait();
+    if (up.wait().upgraded())
+        up.drain(10s); // the child answers when it has taken over
     return told;
 }
 
@@ -165,6 +166,17 @@ BOOST_AUTO_TEST_CASE(waits_before_it_serves)
         std::this_thread::sleep_for(10ms);
 }
 
+BOOST_AUTO_TEST_CASE(serves_until_the_place_is_gone)
+{
+    options chosen;
+    chosen.control.upgrade = place / "upgrade";
+    chosen.pid_file = place / "pid";
+    sync_upgrader up{chosen};
+    auto const inherited = up.listen_unix((place / "inherited").string());
+    up.ready();
+    stay_until_gone(up, place / "inherited");
+}
+
 BOOST_AUTO_TEST_SUITE_END()
 
 BOOST_AUTO_TEST_CASE(a_child_that_ends_before_it_serves_leaves_its_parent_all_paths)
@@ -187,15 +199,18 @@ BOOST_AUTO_TEST_CASE(a_child_that_ends_before_it_serves_leaves_its_parent_all_pa
     BOOST_TEST(seen == (std::vector<std::string>{"inherited", "pid", "upgrade"}), boost::test_tools::per_element());
 }
 
-BOOST_AUTO_TEST_CASE(a_parent_that_ends_after_commit_leaves_its_child_all_paths)
+BOOST_AUTO_TEST_CASE(a_host_that_ends_before_its_child_serves_ends_that_and_leaves_nothing)
 {
     directory const place;
     auto chosen = with("waits_before_it_serves");
     chosen.control.upgrade = place.path / "upgrade";
     connection_guard until_commit;
+    os::process_id child{};
     chosen.observer = [&](event const& e) {
-        if (e.as<events::committed>())
+        if (auto const* now = e.as<events::committed>()) {
+            child = now->child;
             until_commit.reset();
+        }
     };
     {
         sync_upgrader up{chosen};
@@ -205,8 +220,49 @@ BOOST_AUTO_TEST_CASE(a_parent_that_ends_after_commit_leaves_its_child_all_paths)
         up.request_upgrade();
         BOOST_TEST(up.drain(10s) == 0U);
     }
-    BOOST_TEST(fs::exists(place.path / "inherited"));
-    BOOST_TEST(fs::exists(place.path / "upgrade"));
+    BOOST_TEST(::kill(os::number(child), 0) != 0);
+    BOOST_TEST(fs::is_empty(place.path));
+}
+
+BOOST_AUTO_TEST_CASE(a_host_that_ends_when_its_child_serves_leaves_it_the_service)
+{
+    directory const place;
+    auto chosen = with("serves_until_the_place_is_gone");
+    chosen.control.upgrade = place.path / "upgrade";
+    chosen.pid_file = place.path / "pid";
+    chosen.probation = 10s;
+    connection_guard until_it_serves;
+    os::process_id child{};
+    chosen.observer = [&](event const& e) {
+        if (auto const* now = e.as<events::child_serves>()) {
+            child = now->child;
+            until_it_serves.reset();
+        }
+    };
+    std::string told;
+    {
+        sync_upgrader up{chosen};
+        auto const listener = up.listen_unix((place.path / "inherited").string());
+        until_it_serves = connection_guard{up.connections()};
+        up.ready();
+        up.request_upgrade([&](std::string const& line) { told = line; });
+        BOOST_TEST(up.drain(10s) == 0U);
+    }
+    BOOST_TEST(told.starts_with("ok generation=1 "), told);
+    auto const names_it = [&] {
+        std::string text;
+        std::getline(std::ifstream{place.path / "pid"}, text);
+        return text == std::to_string(os::number(child));
+    };
+    for (int i = 0; i != 1000 && !names_it(); ++i)
+        std::this_thread::sleep_for(10ms);
+    BOOST_TEST(names_it());
+    for (auto const* name : {"inherited", "upgrade", "pid"})
+        BOOST_TEST(fs::exists(place.path / name), name << " is gone");
+    fs::remove(place.path / "inherited"); // it may end
+    error_code ec;
+    auto const pidfd = os::open_pidfd(child, ec);
+    BOOST_TEST((ec || os::is_readable_within(pidfd, 10s)));
 }
 
 BOOST_AUTO_TEST_CASE(state_that_is_named_during_an_upgrade_is_for_the_next_one)
@@ -392,14 +448,15 @@ BOOST_AUTO_TEST_CASE(a_pid_file_that_the_child_does_not_write_goes_with_its_pare
     BOOST_TEST(!fs::exists(place.path / "pid"));
 }
 
-BOOST_AUTO_TEST_CASE(a_service_that_its_child_stopped_is_not_taken_back)
+BOOST_AUTO_TEST_CASE(the_service_is_taken_back_from_a_child_that_stops_before_it_is_its_own)
 {
     directory const place;
     for (int i = 0; i != 10; ++i) {
         sync_upgrader up{with("stops_as_soon_as_it_serves")};
         up.ready();
-        up.request_upgrade([&](std::string const&) { up.request_partial_stop(); });
-        BOOST_TEST((up.wait().why != ecdysis::exit::kind::partially_stopped));
+        auto const told = upgrade(up);
+        BOOST_TEST(told.starts_with("failed phase=serving reason=\""), told);
+        BOOST_TEST((up.wait().why == ecdysis::exit::kind::partially_stopped));
     }
 }
 

@@ -342,6 +342,7 @@ BOOST_AUTO_TEST_CASE(kills_nobody_else)
 {
     shell it{"exec sleep 1000"};
     auto const first = it.start();
+    auto const before = it.start();
     auto const last = it.start();
     BOOST_TEST_REQUIRE(!it.ec);
     error_code ec;
@@ -349,9 +350,11 @@ BOOST_AUTO_TEST_CASE(kills_nobody_else)
     BOOST_TEST((ec == boost::system::errc::no_such_process));
     BOOST_TEST(!ended(last, 0));
     os::send_signal(first.pidfd, SIGKILL, ec);
-    it.spawner.kill(last, SIGKILL, ec);
-    BOOST_TEST(!ec);
-    for (auto const* child : {&first, &last}) {
+    for (auto const* child : {&before, &last}) { // one is set aside, the other is to take over
+        it.spawner.kill(*child, SIGKILL, ec);
+        BOOST_TEST(!ec);
+    }
+    for (auto const* child : {&first, &before, &last}) {
         BOOST_TEST_REQUIRE(ended(*child));
         BOOST_TEST(it.spawner.reap(*child, ec).value == SIGKILL);
     }
