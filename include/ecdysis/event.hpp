@@ -56,9 +56,11 @@ struct unclaimed { std::string name; };
 /// A child: the parent died, after its commit, or where no service manager supervises it also before; this generation goes
 /// on without it.
 struct heir { os::process_id parent; };
-/// This generation accepts: the first one at ready, a child when it is about to tell its parent so. The service is a child's
-/// own later, when its parent's `upgraded` comes.
+/// This generation accepts: the first one at ready, a child when it is about to tell its parent so.
 struct serving {};
+/// The service is this generation's: the first one's at ready, a child's when its parent says so, or has died. What only
+/// one process may do (a cron job, a lease) begins here.
+struct yours {};
 /// An upgrade begins; the events up to `upgraded` or `upgrade_failed` are its.
 struct upgrade_requested { trigger by; };
 /// An upgrade that was asked for and does not begin. `why`: errc::busy or errc::not_serving.
@@ -100,7 +102,7 @@ struct warning { std::string what; };
 /// One step, with its time and where it happened.
 struct event
 {
-    using variant = std::variant<events::inherited, events::unclaimed, events::heir, events::serving,
+    using variant = std::variant<events::inherited, events::unclaimed, events::heir, events::serving, events::yours,
                                  events::upgrade_requested, events::refused, events::launched, events::handed_over,
                                  events::postponed, events::child_ready, events::committed, events::child_serves,
                                  events::taken_back, events::upgraded, events::upgrade_failed,
@@ -151,6 +153,8 @@ inline std::string event::text() const
                 return "the parent, " + pid_of(step.parent) + ", died; going on without it";
             else if constexpr (std::is_same_v<T, events::serving>)
                 return "serving";
+            else if constexpr (std::is_same_v<T, events::yours>)
+                return "the service is this generation's";
             else if constexpr (std::is_same_v<T, events::upgrade_requested>)
                 return "upgrade requested by " + step.by.text();
             else if constexpr (std::is_same_v<T, events::refused>)

@@ -204,7 +204,7 @@ private:
 /// The name of an event's type.
 [[nodiscard]] inline char const* kind(ecdysis::event const& what)
 {
-    constexpr char const* names[] = {"inherited", "unclaimed",   "heir",     "serving",        "upgrade_requested", "refused",
+    constexpr char const* names[] = {"inherited", "unclaimed",   "heir",     "serving", "yours", "upgrade_requested", "refused",
                                      "launched",  "handed_over", "postponed", "child_ready", "committed", "child_serves", "taken_back", "upgraded", "upgrade_failed",
                                      "stopping",  "draining",    "closing_idle", "drained",    "warning"};
     static_assert(std::size(names) == std::variant_size_v<ecdysis::event::variant>);

@@ -273,6 +273,7 @@ public:
             warn(e.what());
         }
         watch_doors();
+        tell(events::yours{});
         if (signal_came)
             return heed_passed_signal();
         upgrade_signals_.begin_kept();
@@ -348,6 +349,7 @@ private:
         watch_doors();
         ready_.set({});
         tell(events::serving{});
+        tell(events::yours{});
         upgrade_signals_.begin_kept();
     }
 

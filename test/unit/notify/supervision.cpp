@@ -53,27 +53,29 @@ BOOST_FIXTURE_TEST_CASE(the_first_generation, generation)
     BOOST_TEST(!io.fire());
     it.upgrades({.from = trigger::source::control}); // ExecReload= may wait behind it
     CHECK_SAID("status +30: upgrading");
-    it.answer_reload({.from = trigger::source::control});
-    it.answer_reload({});
-    CHECK_SAID();
-    it.answer_reload({.from = trigger::source::signal});
-    CHECK_SAID("reloading");
     hand_over();
     CHECK_SAID("handing over child");
     BOOST_TEST(io.fire());
     BOOST_TEST(!io.fire());
-    it.answer_reload({.from = trigger::source::signal}); // nobody listens any more
-    it.stops();
+    it.stops(); // nobody listens any more
     it.drains([] { return 3U; }, 10s);
     CHECK_SAID();
 }
 
 BOOST_FIXTURE_TEST_CASE(a_child, generation)
 {
-    it.begins();
-    CHECK_SAID("extend +30");
-    it.takes_over(4);
-    CHECK_SAID("reloading", "ready: generation 4 serving");
+    it.takes_over(); // its parent has told the manager all
+    CHECK_SAID();
+    it.upgrades({.from = trigger::source::handoff}); // by a signal that came before
+    CHECK_SAID("reloading +30: upgrading");
+}
+
+BOOST_FIXTURE_TEST_CASE(a_host_that_ends_while_its_child_serves, generation)
+{
+    it.hands_over(ecdysis::os::process_id{4711}, 3);
+    CHECK_SAID("handing over child: generation 3 serving");
+    it.stops();
+    CHECK_SAID();
 }
 
 BOOST_FIXTURE_TEST_CASE(a_child_that_was_lost_after_the_handing_over, generation)
@@ -139,13 +141,11 @@ BOOST_FIXTURE_TEST_CASE(the_watchdog_is_fed_while_this_is_the_main_process, gene
     BOOST_TEST(!io.fire());
 }
 
-BOOST_FIXTURE_TEST_CASE(a_child_feeds_it_from_commit_on, generation)
+BOOST_FIXTURE_TEST_CASE(a_child_feeds_it_when_the_service_is_its_own, generation)
 {
     manager.interval = 2s;
-    it.begins();
-    CHECK_SAID("extend +30", "watchdog");
-    it.takes_over(1);
-    CHECK_SAID("reloading", "ready: generation 1 serving");
+    it.takes_over();
+    CHECK_SAID("watchdog");
     BOOST_TEST(io.fire());
     CHECK_SAID("watchdog");
     BOOST_TEST(io.fire()); // one timer, not two
