@@ -19,7 +19,7 @@ namespace ecdysis {
 enum class phase {
     inheriting,   ///< a child receives the handoff
     starting,     ///< before ready
-    serving,      ///< of an upgrade: the child has its commit, and its word that it serves is awaited
+    serving,      ///< no upgrade runs; or the child has its commit, and its word that it serves is awaited
     launching,    ///< the program is being started
     handing_over, ///< the child pulls
     committing,   ///< the commit is being sent
