@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 // usage: ask CONTROL-SOCKET
-// Asks by connecting, and prints the one line that says how it ended; status 0 only if that is well, within two minutes.
+// Asks by connecting, and prints the one line that says how it ended; status 0 only if it begins with `ok`, within two
+// minutes. `ok` says that the service is the new generation's; `warnings="..."` after it, what that could not do.
 // For ExecReload= and for shells: a reload fails if the upgrade does.
 #include <ecdysis/address.hpp>
 #include <ecdysis/os/fd.hpp>
@@ -20,7 +21,7 @@ try {
     }
     ecdysis::address const where{argv[1]};
     ecdysis::os::owned_fd const socket{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)};
-    ::timeval const two_minutes{120, 0}; // more than ready_timeout is, 60 s
+    ::timeval const two_minutes{120, 0}; // more than an upgrade takes with default timeouts, 96 s; add probation
     ::setsockopt(socket.get(), SOL_SOCKET, SO_RCVTIMEO, &two_minutes, sizeof two_minutes);
     if (::connect(socket.get(), where.data(), where.size()) != 0) {
         std::perror(argv[1]);

@@ -2,8 +2,9 @@
 // Sends back what it is sent, and hands its live connections over: none has to end for an upgrade.
 //
 // Each is offered as long as it lives, with its number beside it. The child claims what there is and says so over the
-// channel, "claimed 1 2 5"; once it serves, the parent lets go of each when it has sent back all that it read of it, and
-// says so, "yours 2". So two never read from one connection.
+// channel, "claimed 1 2 5". When the service is the child's, the parent lets go of each connection once it has sent back all
+// that it read of it, and says so, "yours 2". Not sooner: until then the parent may take the service back. So two never read
+// from one connection, but for a child that was taken back and drains longer than its patience below.
 #include "arguments.hpp"
 #include "stderr_log.hpp"
 
@@ -96,7 +97,7 @@ struct service
         }
     }
 
-    /// A parent that has died says nothing; after longer than it would drain, all is ours.
+    /// A parent that has died says nothing; after longer than it would drain, all is ours. With options.probation, add that.
     asio::awaitable<void> take_over(ecdysis::os::owned_fd fd)
     {
         to_parent.assign({}, fd.release());

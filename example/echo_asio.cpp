@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 // Sends back what it is sent; a coroutine a connection, under systemd or without.
 //
-// Connections that are open when the next generation takes over go on in the old one until their peers close them,
+// Connections that are open when the service becomes the next generation's go on in the old one until their peers close them,
 // at most 30 seconds.
 #include "arguments.hpp"
 
@@ -75,11 +75,11 @@ void rethrow(std::exception_ptr failure)
 
 asio::awaitable<void> run(upgrader& up, listener& from)
 {
-    co_await up.async_ready();
+    co_await up.async_ready(); // the commit: accept
     BOOST_LOG_TRIVIAL(info) << "listening on " << example::bound_to(from.native_handle());
 
     asio::co_spawn(from.get_executor(), accept_all(from), rethrow);
-    co_await up.async_wait();
+    co_await up.async_wait(); // says that it serves; ends when the service is the next generation's, or stops
     co_await up.async_drain(30s);
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 // Sends back what it is sent; a thread a connection, and neither a reactor nor a service manager.
 //
-// Connections that are open when the next generation takes over go on in the old one until their peers close them,
+// Connections that are open when the service becomes the next generation's go on in the old one until their peers close them,
 // at most 30 seconds.
 #include "arguments.hpp"
 #include "stderr_log.hpp"
@@ -61,14 +61,14 @@ try {
                  .pid_file = arguments.pid_file,
                  .observer = example::log_event}};
     auto listener = up.listen_tcp(arguments.listen);
-    up.ready();
+    up.ready(); // returns at commit: accept
     example::log("listening on " + example::bound_to(listener.native_handle()));
 
     std::jthread const acceptor{[&listener] {
         while (auto connection = listener.accept())
             std::thread{serve, std::move(*connection)}.detach();
     }};
-    up.wait();
+    up.wait(); // says that it serves; returns when the service is the next generation's, or stops
     up.drain(30s);
     return EXIT_SUCCESS;
 } catch (std::exception const& e) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// An HTTP/1.1 server whose upgrades no client notices.
+// An HTTP/1.1 server. During an upgrade no connection is refused; requests that are under way are answered within 30 s.
 #include "arguments.hpp"
 #include "http_connection.hpp"
 #include "stderr_log.hpp"

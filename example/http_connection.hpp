@@ -4,8 +4,8 @@
 
 // What the HTTP examples do with a connection.
 //
-// Once the next generation serves, each answer of the old one says `Connection: close`; after a second the connections
-// that no request comes on are closed, and what is still being received is answered.
+// When the service is the next generation's, each answer of the old one says `Connection: close`. After a second the
+// connections that no request comes on are closed, and what is still being received is answered.
 #include <ecdysis/error.hpp>
 #include <ecdysis/io/asio.hpp>
 #include <ecdysis/os/process.hpp>

@@ -30,10 +30,10 @@ namespace {
 
 asio::awaitable<void> run(upgrader& up, upgrader::tcp_listener& from, asio::io_context& context)
 {
-    co_await up.async_ready(); // the unit is active from here on
+    co_await up.async_ready(); // first generation: the unit is active; a later one: accept, it is announced when it serves
     example::log("listening on " + example::bound_to(from.native_handle()));
     asio::co_spawn(context, example::accept_all(from, context, up.generation()), example::rethrow);
-    co_await up.async_wait();
+    co_await up.async_wait();     // says that it serves
     co_await up.async_drain(30s); // less than TimeoutStopSec= of the unit, 90 s by default
 }
 

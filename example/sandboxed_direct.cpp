@@ -3,7 +3,7 @@
 //
 // So the filter must allow that, and is inherited, and with it that this is not root any more. That costs:
 // - Whoever takes the service over can execute programs, in the same sandbox.
-// - A new version can never do more than the filter of the first generation allows: a call that it adds takes a restart.
+// - A new version can never do more than the filter of the first generation allows: a call that it adds needs a restart.
 // - Only the first generation may load a filter. Each would come on top of those before, and all are run for each call; at
 //   some 250 of them the kernel refuses one more.
 // - A next generation is started as --user, who must be able to execute the program, and binds no new low ports.

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: BSL-1.0
-// Numbers what it is asked: each datagram is answered with the next number, and over upgrades none is skipped or given
-// twice.
+// Numbers what it is asked: each datagram is answered with the next number, and over an upgrade that succeeds none is skipped
+// or given twice.
 //
 // The count is late state: it goes over at commit, not at the start of the upgrade. From that moment the old generation
 // reads no more, since its count is not the count any longer; what arrives waits in the queue, which is the new one's
-// too. If the upgrade fails even then, the old one goes on counting.
+// too. If the upgrade fails even then, `undo` is called and the old one goes on counting, from its own count: filling has not
+// changed that. Where the service is taken back after the new one has answered, the numbers that it gave are given again. A
+// service that cannot bear this keeps its count outside of both.
 #include "arguments.hpp"
 #include "stderr_log.hpp"
 

@@ -19,12 +19,12 @@ namespace ecdysis {
 enum class phase {
     inheriting,   ///< a child receives the handoff
     starting,     ///< before ready
-    serving,      ///< also: committed, and the child's word that it serves is awaited
+    serving,      ///< no upgrade runs; or the child has its commit, and its word that it serves is awaited
     launching,    ///< the program is being started
     handing_over, ///< the child pulls
     committing,   ///< the commit is being sent
-    probation,    ///< the child serves, and must go on to
-    announcing,   ///< the service manager is told of the new main process, and the child that the service is its own
+    probation,    ///< the child serves; it must go on to for options.probation, and then answer from its loop
+    announcing,   ///< the service manager is told of the new main process, then the child that the service is its own
     draining,     ///< finishing open connections
 };
 
@@ -69,24 +69,27 @@ struct refused { trigger by; error_code why; };
 struct launched { os::process_id child; std::string program; };
 /// The child has been sent all.
 struct handed_over { os::process_id child; std::size_t descriptors; };
-/// A signal asks for an upgrade while one runs, or before this generation serves: one more follows.
+/// A signal asks for an upgrade while one runs, or before the service is this generation's: one more follows, by whoever has
+/// the service then.
 struct postponed { trigger by; };
 /// The child could serve.
 struct child_ready { os::process_id child; };
 /// The child may accept.
 struct committed { os::process_id child; std::chrono::nanoseconds since_trigger; };
-/// The child accepts. This generation has paused, and watches it for options.probation.
+/// The child accepts. This generation accepts no more on what the child claimed, keeps it open, and watches the child for
+/// options.probation.
 struct child_serves { os::process_id child; };
-/// A child with a commit is not to be the service: this generation accepts again. `upgrade_failed` says why. If the child
-/// lives, it was told to finish its connections and end.
+/// A child with a commit is not to be the service: this generation accepts again, and `upgrade_failed`, which follows, says
+/// why. A child that lives is set aside: it is told to end accepting, to drain and to end (options.kill_grace,
+/// options.drain_timeout).
 struct taken_back { os::process_id child; };
-/// The service is the child's; this generation drains.
+/// The service is the child's, and its service manager knows it; this generation drains.
 struct upgraded { os::process_id child; std::chrono::nanoseconds since_trigger; };
 /// This generation serves on. `during`: where the upgrade was when it began to fail; `why`: of
 /// condition::upgrade_failed, errc::stopped, or what the system or the host's fill said; `reason`: the words that
 /// whoever asked hears.
 struct upgrade_failed { phase during; error_code why; std::string reason; };
-/// Accepting ends, and no child follows; `why` is what wait() gives.
+/// Accepting ends, and no child follows: a stop, or the parent took the service back. `why` is what wait() gives.
 struct stopping { exit why; };
 /// The drain begins, with so many open connections.
 struct draining { std::size_t connections; };

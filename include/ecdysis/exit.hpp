@@ -16,7 +16,7 @@ struct trigger
         call,    ///< request_upgrade(), request_stop() or request_partial_stop()
         signal,  ///< one that the host named in options
         control, ///< a connection to a control socket
-        handoff, ///< the other generation was told to, and passed it on
+        handoff, ///< the other generation passed a stop or an upgrade signal on, or took the service back
     };
 
     source from = source::call;
@@ -41,13 +41,14 @@ struct exit
 {
     /// What is left for the host to do: in each case to drain, and then to end.
     enum class kind {
-        upgraded,          ///< a child serves
-        stopped,           ///< nobody follows; the service manager has been told
+        upgraded,          ///< the service is a child's
+        stopped,           ///< the service stops, and the service manager has been told; or the parent took the service back
+                           ///< from this child (`by` is trigger::source::handoff), and serves on
         partially_stopped, ///< the listeners are closed, the service manager was told nothing: that is the host's part
     };
 
     kind why = kind::stopped;
-    trigger by{}; ///< the one that was first, where several came
+    trigger by{}; ///< the first one, where several came; one of this process rather than one that was passed on
 
     [[nodiscard]] bool upgraded() const noexcept { return why == kind::upgraded; }
     /// "upgraded", "stopped", "partially stopped".

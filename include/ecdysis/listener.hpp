@@ -14,23 +14,24 @@ namespace ecdysis {
 /// The sockets that a service listens on.
 enum class socket_kind { tcp, udp, unix_stream, unix_seqpacket, unix_datagram };
 
-/// What a stop does to a listener. An upgrade ends all of them.
+/// What a stop does to a listener. An upgrade ends all of them in the parent, when the service is the child's.
 enum class on_stop {
     end,  ///< accepting ends
     stay, ///< accepting goes on until the drain is over: a health check, a metrics page
 };
 
 /// How one socket listens. A plain aggregate; what does not concern the kind of socket is not looked at. A child gets
-/// its parent's socket as that was opened: of the first two and `mode` its own word counts, from commit on; `v6_only`
-/// must be the parent's for [::] (errc::descriptor_mismatch).
+/// its parent's socket as that was opened, and applies its own `backlog`, `at_stop` and `mode` at commit. What then fails on
+/// an inherited socket is a warning, and the socket works on as it was. For [::] its `v6_only` must equal the parent's
+/// (errc::descriptor_mismatch).
 struct listen_options
 {
     /// The FileDescriptorName= of a systemd socket unit: of what the units passed, only a socket of that name is taken, and
     /// if that name came with other sockets only, that is errc::descriptor_mismatch. Empty: any that is of this kind and on
     /// this address. Neither `backlog` nor `mode` count for those: the unit's do, in every generation.
     std::string name{};
-    int backlog = SOMAXCONN;          ///< of listen(2): at most net.core.somaxconn; negative: that
-    on_stop at_stop = on_stop::end;   ///< an upgrade ends it in any case
+    int backlog = SOMAXCONN;          ///< of listen(2): at most net.core.somaxconn, which a negative value asks for
+    on_stop at_stop = on_stop::end;   ///< an upgrade ends the parent's accepting in any case
     bool v6_only = false;             ///< IPv6 alone; otherwise [::] accepts IPv4 too
     bool reuse_port = false;          ///< SO_REUSEPORT; shards set it by themselves
     /// Permission bits of a Unix socket's path, which is never open to more; otherwise what the umask leaves. On an

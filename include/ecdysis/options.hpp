@@ -22,8 +22,11 @@ struct control_sockets
 /// What an upgrader does and how long it waits. A plain aggregate; everything has a default.
 struct options
 {
-    std::vector<int> upgrade_on{};      ///< signals that ask for an upgrade
-    std::vector<int> stop_on{};         ///< signals that ask for a stop
+    std::vector<int> upgrade_on{};      ///< signals that ask for an upgrade; handled from construction on
+    /// Signals that ask for a stop. Until the first generation's ready(), or a child's commit, they keep the disposition that
+    /// they came with, and as a rule end the process: it has nothing to drain. Handled from construction on are those whose
+    /// default does not end a process or dumps core, and all of them in process 1: then ready() fails with errc::stopped.
+    std::vector<int> stop_on{};
     std::vector<int> partial_stop_on{}; ///< signals that close the listeners, and tell the service manager nothing
     control_sockets control{};
 
@@ -38,19 +41,21 @@ struct options
     std::chrono::milliseconds handoff_timeout{10'000}; ///< child: from its start until it has all
     std::chrono::milliseconds ready_timeout{60'000};   ///< parent: from launch until the child is ready
     std::chrono::milliseconds barrier_timeout{5'000};  ///< parent: for the service manager to work through its messages
-    /// Parent: from commit until the child says that it serves, and from the end of its probation until it answers. Then the
-    /// service is taken back.
+    /// Parent: from commit until the child says that it serves, and from the end of its probation until it answers from its
+    /// loop. Then the service is taken back. Work of the child between ready() and wait() counts.
     std::chrono::milliseconds serving_timeout{10'000};
-    /// Parent: how long the child must serve before the service is its own. Until then the parent has paused, and takes the
-    /// service back at once if the child ends, fails or does not answer. 0: it must only answer.
+    /// Parent: how long the child must serve before it is announced to the service manager. Meanwhile the parent has paused,
+    /// and accepts again at once if the child ends or says fail(). At the end the child must answer from its loop. 0: it must
+    /// only answer.
     std::chrono::milliseconds probation{0};
-    /// Parent: how long a child that gave up may take to end, and one that is to end its connections to say so; then SIGKILL.
+    /// Parent: how long a child that said fail() before commit may take to end, and one from which the service was taken back
+    /// to answer that; then SIGKILL. And how long after the deadline of its own drain it waits for a child's end.
     std::chrono::milliseconds kill_grace{5'000};
-    /// Parent: how long a child from which the service was taken back may take to finish its connections; then SIGKILL.
+    /// Parent: how long a child with a commit may drain after the service was taken back, or stopped; then SIGKILL.
     std::chrono::milliseconds drain_timeout{60'000};
     /// Signals that ask for an upgrade sooner than this after the last attempt ended, or after this generation
-    /// began to serve, are put together and answered by one upgrade when it has passed. Those that come during an upgrade
-    /// are one more upgrade afterwards.
+    /// got the service, are merged into one upgrade when it has passed. Those that come during an upgrade are one more
+    /// upgrade afterwards.
     std::chrono::milliseconds signal_interval{100};
 
     /// Drain: connections that wait for a next request are told to close after this.

@@ -34,17 +34,23 @@ struct default_token<Io>
     using type = typename Io::default_token;
 };
 
-/// Restarts the service it is embedded in without refusing or cutting a connection.
+/// Restarts the service that it is embedded in: a new process gets the listening sockets, and takes the service over when it
+/// has proved that it serves. In an upgrade that succeeds no connection is refused, and those that are open may finish within
+/// the deadline of drain().
 ///
 ///     upgrader<io::sync, notify::none, transport::named_pipe> up{{.upgrade_on = {SIGHUP}, .stop_on = {SIGTERM}}};
 ///     auto listener = up.listen_tcp("0.0.0.0:8080"); // claimed from the parent, or bound anew
-///     up.ready();                                    // done at commit: now accept
+///     up.ready();                                    // returns at commit: now accept
 ///     std::jthread worker{[&] { while (auto connection = listener.accept()) serve(std::move(*connection)); }};
-///     auto const exit = up.wait();                   // upgraded or stopped; accept() gives nothing from here on
+///     auto const exit = up.wait();                   // says that it serves; upgraded or stopped: accept() gives nothing more
 ///     up.drain(30s);                                 // until no connection is open, or 30 s
 ///
 /// A host constructs it, names what it listens on and what it hands over, says ready, waits, drains, and ends. The
 /// same lines serve the first generation and every later one. One upgrader in a process.
+///
+/// The order of an upgrade: ready, commit, serving, probation, alive, announcement, yours. Until the service manager's socket
+/// has accepted the announcement (MAINPID= and READY=1 in one datagram), whatever happens to the child costs nothing: the
+/// parent accepts again, and whoever asked hears why. Pid file, store, watchdog and control sockets are the child's after that.
 ///
 /// Policies: `Io` io::sync or io::asio; `Notify` notify::none or notify::systemd; `Transport` transport::named_pipe or
 /// transport::socketpair; `Launch` launch::direct or launch::spawner. Parent and child must be built with the same transport.
@@ -60,8 +66,8 @@ struct default_token<Io>
 /// thread at a time; none from a signal handler. Construct before starting threads: it takes a variable out of the
 /// environment. Callbacks of the host (observer, state, setup) run with the upgrader's lock held, and must not wait.
 ///
-/// Lifetimes: does not move. Listeners, connections, guards and offers may outlive it. The destructor ends a child
-/// that was not committed, waits for that child's end, and throws nothing.
+/// Lifetimes: does not move. Listeners, connections, guards and offers may outlive it. The destructor kills a child that does
+/// not serve yet, and waits for its end; a child that serves gets the service, announced without waiting. It throws nothing.
 template <class Io, class Notify, class Transport, class Launch = launch::direct>
 class upgrader
 {
@@ -106,7 +112,7 @@ public:
     //
     // Errors: invalid_address (text that is none, or not of this kind); address_in_use (a Unix path where something
     // answers, or that is no socket); descriptor_mismatch (what the parent has is not what is asked for);
-    // name_too_long; too_late between ready and commit; not_serving after a stop, or once a child serves; and what
+    // name_too_long; too_late between ready and commit; not_serving after a stop, or once the service is a child's; and what
     // socket(2), setsockopt(2), bind(2), listen(2) and chmod(2) say.
 
     /// A TCP listener on an IPv4 or IPv6 address, with SO_REUSEADDR.
@@ -143,8 +149,8 @@ public:
         return guarded(ec, [&] { return listen_seqpacket(address{where}, options); });
     }
 
-    /// A UDP socket on an IPv4 or IPv6 address, non-blocking. Between commit and serving parent and child read from one
-    /// queue.
+    /// A UDP socket on an IPv4 or IPv6 address, non-blocking. Between commit and serving, and after a take-back until the child
+    /// has stopped, parent and child read from one queue.
     [[nodiscard]] datagram bind_udp(address const& where, listen_options const& options = {})
     {
         return datagram{listen(socket_kind::udp, where, options)};
@@ -210,8 +216,8 @@ public:
     /// The same, and kept in the service manager's store where the notify policy has one (notify::systemd::options::store):
     /// when the whole service was killed, the first generation of the one that is started again claims it by `name`. When
     /// the result goes while this generation serves, the file goes from the store; not with an exit or with this process.
-    /// What a child or that first generation claimed and does not keep anew goes, too, at commit. The manager keeps each
-    /// file once, under the first of its names.
+    /// What a child or that first generation claimed and does not keep anew goes, too, when the service is its own. The manager
+    /// keeps each file once, under the first of its names.
     [[nodiscard]] ecdysis::offer keep(std::string name, int fd)
     {
         auto const hold = generation_.policies.io.lock();
@@ -223,8 +229,9 @@ public:
     }
     /// The next file that the parent offers under `name`, or that the service manager passed to the first generation: from
     /// its store, or of a socket unit where it is no listener and no datagram socket (a FIFO, a special file, the
-    /// "connection" of Accept=yes). Nothing if there is none (any more). Before ready: what was not claimed is closed at
-    /// commit. Errors: too_late between ready and commit; not_serving after a stop, or once a child serves.
+    /// "connection" of Accept=yes). Returns `nullopt` if no file of that name is left. Claim before ready: what was not claimed
+    /// is closed at commit. What was claimed stays this generation's, also if the service is taken back. Errors: too_late between
+    /// ready and commit; not_serving after a stop, or once the service is a child's.
     [[nodiscard]] std::optional<handed_over_file> claim(std::string const& name)
     {
         auto const hold = generation_.policies.io.lock();
@@ -242,10 +249,11 @@ public:
         return generation_.holdings().unclaimed_files();
     }
 
-    /// State of any size for the next generation. `fill` is called in each upgrade, `undo` if that fails afterwards;
-    /// what `fill` throws fails the upgrade: an `error` with its code, else with state_failed. Early state is there
-    /// when the child starts, late state after its ready(). State that is named during an upgrade is for the next one.
-    /// Both are kept as long as the upgrader lives.
+    /// State of any size for the next generation. `fill` is called in each upgrade, `undo` if that fails afterwards, also if the
+    /// service is taken back from a child that has read the state. So `fill` must not destroy what it writes down. What `fill`
+    /// throws fails the upgrade: an `error` with its code, else with state_failed. Early state is there when the child starts,
+    /// late state, filled at commit, after its ready(). State that is named during an upgrade is for the next one. Both are kept
+    /// as long as the upgrader lives.
     ///
     /// Errors: name_too_long (more than 200 bytes); invalid_argument (there is one of that name).
     void hand_over_state(std::string name, handover when, state_filler fill, state_undo undo = {})
@@ -257,7 +265,7 @@ public:
     {
         guarded(ec, [&] { hand_over_state(std::move(name), when, std::move(fill), std::move(undo)); });
     }
-    /// The parent's state of that name, once; nothing if there is none. The result may outlive the upgrader. What was not
+    /// The parent's state of that name, once; `nullopt` if there is none. The result may outlive the upgrader. What was not
     /// read is dropped and reported: early state at commit, late state when this generation retires or stops.
     ///
     /// Errors: not_serving for late state before commit; state_not_sealed if somebody could still change it; what
@@ -288,12 +296,15 @@ public:
 
     // ---- ready
 
-    /// Says that this generation could serve, and returns at commit: from then on it may accept. At once in the first
-    /// generation. Claim and open all descriptors before.
+    /// Says that this generation could serve, and returns at commit: from then on it may accept. In the first generation it
+    /// returns at once, and the service is its own. Claim and open all descriptors before.
+    ///
+    /// Stop signals (options.stop_on) end the process until the first generation's ready(), or a child's commit. What the host
+    /// does between ready() and wait() must fit the parent's options.serving_timeout.
     ///
     /// Errors: condition::bad_handoff (the parent died under a service manager, or said nonsense); stopped;
     /// no_service_manager, or why the service manager cannot be told; a pid file that cannot be written;
-    /// already_waiting. All but the last are final: the parent is told and serves on, and a next call says the same.
+    /// already_waiting. All but the last are final: the parent is told and serves on, and later calls return the same result.
     void ready(error_code& ec)
         requires(Io::blocking)
     {
@@ -315,8 +326,11 @@ public:
             [this]() -> outcome<nothing>& { return generation_.begin_ready(); }, std::forward<Token>(token));
     }
 
-    /// Says in a child why it cannot serve: the parent reports it, ends the upgrade and serves on. End the process
-    /// then. Nothing in the first generation, or after commit. Line breaks become spaces where it is told in one line.
+    /// Says in a child why it cannot serve: the parent reports it, the upgrade fails, and the parent serves on. Before commit
+    /// ready() fails: end the process then. From commit until the service is the child's, during options.probation too (a
+    /// health check), the parent takes the service back, and wait() gives `stopped`: drain, then end. No effect in the first
+    /// generation, once the announcement was accepted, and when the service is this generation's. Only the first call counts.
+    /// Line breaks become spaces where it is told in one line.
     void fail(std::string_view why)
     {
         auto const hold = generation_.policies.io.lock();
@@ -327,9 +341,12 @@ public:
 
     /// Returns when the process should end: upgraded, stopped, or partially stopped. Its first call tells the parent
     /// that this generation serves, so call it when accepting has begun; the parent accepts until then. An async_wait()
-    /// that was called before commit tells it at commit.
+    /// that was called before commit tells it at commit. The parent then watches this child for options.probation, asks whether
+    /// it is alive, which is answered from here (or, with io::asio, from its context), and announces it.
     ///
-    /// It says the same each time. Errors: already_waiting; in a child that gave up, why.
+    /// In a child from which the parent took the service back it gives `stopped` by trigger::source::handoff.
+    ///
+    /// Later calls return the same result. Errors: already_waiting; in a child that gave up, why.
     exit wait(error_code& ec)
         requires(Io::blocking)
     {
@@ -353,9 +370,13 @@ public:
 
     // ---- drain
 
-    /// Waits until no guard is left, or `deadline` has passed, or a second stop comes (the same one that the other
-    /// generation passed on does not count), and gives the number left. It
-    /// ends all that the upgrader does; what is left is for the host to close, and then the process should end.
+    /// Waits until no guard is left, or `deadline` has passed, or a stop ends it, and gives the number left. It ends all that
+    /// the upgrader does; what is left is for the host to close, and then the process should end.
+    ///
+    /// A call or a control socket that asks for a stop ends a drain now. So does a second stop signal, but not in a generation
+    /// that drains under a service manager and is not its main process: a manager sends the signal of one stop twice. A stop
+    /// that the other generation passed on and a signal are one. The drain is not over before a child that failed or was stopped
+    /// has ended, at most options.kill_grace past `deadline`.
     ///
     /// Guards and connections() tell when to say `Connection: close`, and after options.idle_grace when to close idle
     /// ones. `deadline` counts from the first call; later calls wait for the same end. Zero or less ends it at once.
@@ -395,9 +416,10 @@ public:
     // socket would get, without its line break, once, from there with the lock held; what it throws ends the process.
     // It is not called when the upgrader goes before the request was looked at.
 
-    /// Starts the next generation. Told when that serves, or at once if it is refused:
+    /// Starts the next generation. Told when the service is that one's, or why it is not; at once if it is refused:
     ///
     ///     ok generation=3 pid=4711 took_ms=2.1
+    ///     ok generation=3 pid=4711 took_ms=2.1 warnings="write the pid file /run/x/pid: No space left on device"
     ///     failed phase=starting reason="exit status 3: config: no such upstream"
     ///     busy
     void request_upgrade(std::function<void(std::string const&)> told = {}) { ask(request::upgrade, std::move(told)); }
