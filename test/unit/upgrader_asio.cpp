@@ -59,6 +59,18 @@ void cancel_by_every_type(asio::io_context& context, Start start)
     }
 }
 
+/// A child that is stopped sooner is taken back from.
+template <class F>
+options when_the_service_is_its_own(F f)
+{
+    options result;
+    result.observer = [f](event const& what) {
+        if (what.as<events::yours>())
+            f();
+    };
+    return result;
+}
+
 } // namespace
 
 BOOST_AUTO_TEST_CASE(a_coroutine_lives_a_whole_life)
@@ -84,9 +96,11 @@ BOOST_AUTO_TEST_CASE(a_coroutine_lives_a_whole_life)
 BOOST_AUTO_TEST_CASE(waits_for_its_exit_from_the_start, *boost::unit_test::disabled())
 {
     asio::io_context context;
-    asio_upgrader up{context, {}};
+    asio_upgrader* own = nullptr;
+    asio_upgrader up{context, when_the_service_is_its_own([&] { own->request_stop(); })};
+    own = &up;
     up.async_wait([&](error_code, ecdysis::exit) { up.async_drain(5s, [](error_code, std::size_t) {}); });
-    up.async_ready([&](error_code) { up.request_stop(); });
+    up.async_ready([](error_code) {});
     context.run_for(10s);
 }
 
@@ -150,13 +164,8 @@ BOOST_AUTO_TEST_CASE(cancelling_a_wait_cancels_nothing_else)
 BOOST_AUTO_TEST_CASE(cancels_its_wait_for_the_commit, *boost::unit_test::disabled())
 {
     asio::io_context context;
-    options chosen;
     asio_upgrader* own = nullptr;
-    chosen.observer = [&](event const& what) {
-        if (what.as<events::yours>()) // else it would be taken back
-            own->request_partial_stop();
-    };
-    asio_upgrader up{context, chosen};
+    asio_upgrader up{context, when_the_service_is_its_own([&] { own->request_partial_stop(); })};
     own = &up;
     auto const cancelled = up.claim("cancelled").value();
     cancel_by_every_type(context, [&](auto handler) { up.async_ready(std::move(handler)); });

@@ -189,7 +189,9 @@ private:
         case action::send_stop: return attempt_->link->send(handoff::stop{stop_reason()});
         case action::kill:
             attempt_->blame_words();
-            return attempt_->child->kill();
+            if (*attempt_->child) // else its launch is not answered yet, and it is killed then
+                attempt_->child->kill();
+            return;
         case action::set_aside:
             attempt_->blame_words();
             return put_aside(handoff::stop::reason::taken_back);

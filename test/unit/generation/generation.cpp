@@ -455,7 +455,7 @@ BOOST_AUTO_TEST_CASE(the_service_is_taken_back_from_a_child_that_stops_before_it
         sync_upgrader up{with("stops_as_soon_as_it_serves")};
         up.ready();
         auto const told = upgrade(up);
-        BOOST_TEST((told.starts_with("failed phase=") && told.ends_with(" reason=\"it was stopped\"")), told); // before or after serving
+        BOOST_TEST(told.starts_with("failed phase="), told); // by its word or by its end, before or after serving
         BOOST_TEST((up.wait().why == ecdysis::exit::kind::partially_stopped));
     }
 }
