@@ -72,6 +72,9 @@ public:
         return state_ == state::committed || state_ == state::serving || state_ == state::in_charge;
     }
 
+    /// The drain may not be over yet: the parent says whether the service has ended with this generation.
+    [[nodiscard]] constexpr bool holds_drain() const noexcept { return state_ == state::stopping; }
+
     [[nodiscard]] constexpr actions on(event e) noexcept
     {
         if (e == event::parent_ended)

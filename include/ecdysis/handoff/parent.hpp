@@ -250,14 +250,15 @@ private:
         return {};
     }
 
-    /// The manager may take the child for the main process by now: the service is the child's, and stops with it.
+    /// The manager may take the child for the main process by now: the service is the child's, and stops with it. A child
+    /// that has ended is found first, for then the service is ours to stop.
     constexpr actions stop_after_yours() noexcept
     {
         stop_ = true;
-        if (child_ended_)
+        if (child_ended_ || state_ == state::settling)
             return {};
-        state_ = state::yielding;
-        return {action::disarm, action::send_yours};
+        state_ = state::settling;
+        return {action::disarm, action::settle};
     }
 
     constexpr actions launching(event e) noexcept
