@@ -15,14 +15,15 @@ namespace ecdysis::handoff {
 
 // In the order of the enumerations; the assertions below see to the number.
 
-inline constexpr std::array parent_states{"serving",    "launching", "handing_over", "starting", "reaching",   "committing",
-                                          "committed",  "probation", "asking",       "announcing", "confirming", "settling",
-                                          "yielding",   "yielded",   "retired",      "ending",   "stopped"};
+inline constexpr std::array parent_states{"serving",    "launching", "handing_over", "starting",   "reaching",
+                                          "committing", "committed", "probation",    "asking",     "announcing",
+                                          "confirming", "settling",  "yielding",     "yielded",    "retired",
+                                          "ending",     "stopped"};
 inline constexpr std::array parent_events{
-    "upgrade",     "stop",        "launched",     "launch_failed", "asked",     "handed_over", "ready",     "failed",
-    "serving",     "alive",       "child_stops",  "taken",         "garbage",   "closed",      "child_ended", "nothing_left",
-    "reached",     "unreachable", "commit_sent",  "commit_lost",   "announced", "unannounced", "confirmed", "settled",
-    "yours_sent",  "yours_lost",  "deadline"};
+    "upgrade",     "stop",        "launched",    "launch_failed", "asked",      "handed_over", "ready",
+    "failed",      "serving",     "alive",       "child_stops",   "taken",      "garbage",     "closed",
+    "child_ended", "nothing_left", "reached",    "unreachable",   "commit_sent", "commit_lost", "announced",
+    "unannounced", "confirmed",   "settled",     "yours_sent",    "yours_lost", "deadline"};
 inline constexpr std::array parent_actions{
     "tell_reloading", "launch",    "send_next",     "reach_manager", "commit",        "pause",         "resume",
     "ask_alive",      "announce",  "settle",        "send_yours",    "retire",        "stop",          "send_stop",
@@ -32,16 +33,18 @@ inline constexpr std::array parent_actions{
 
 inline constexpr std::array child_states{"receiving", "starting",  "waiting",  "committed", "serving",
                                          "in_charge", "stopping",  "given_up", "stopped"};
-inline constexpr std::array child_events{"began",        "frame",        "end",      "commit",     "alive_asked", "yours",
-                                         "stop_frame",   "garbage",      "closed",   "parent_ended", "nothing_left",
-                                         "deadline",     "host_ready",   "host_failed", "host_serves", "stop"};
+inline constexpr std::array child_events{"began",        "frame",      "end",         "commit",
+                                         "alive_asked",  "yours",      "stop_frame",  "garbage",
+                                         "closed",       "parent_ended", "nothing_left", "deadline",
+                                         "host_ready",   "host_failed", "host_serves", "stop"};
 inline constexpr std::array child_actions{"ask",           "send_ready", "send_fail", "send_serving", "send_alive",
                                           "send_taken",    "send_stopping", "accept", "be_heir",      "take_service",
                                           "heed_signals",  "give_up",    "stop",      "end_service",  "read_rest",
                                           "close_handoff"};
 
 inline constexpr std::array set_aside_states{"telling", "draining", "killed", "gone"};
-inline constexpr std::array set_aside_events{"began", "child_stops", "replaced", "deadline", "parent_leaves", "child_ended"};
+inline constexpr std::array set_aside_events{"began",    "child_stops",   "replaced",
+                                             "deadline", "parent_leaves", "child_ended"};
 inline constexpr std::array set_aside_actions{"send_stop", "arm_grace", "arm_drain", "disarm", "kill", "reap"};
 
 static_assert(parent_states.size() == static_cast<std::size_t>(parent::state::stopped) + 1);
@@ -79,8 +82,9 @@ inline std::ostream& operator<<(std::ostream& out, set_aside::action a) { return
 namespace ecdysis {
 
 inline constexpr std::array life_states{"starting", "accepting", "serving", "retired", "stopping", "given_up"};
-inline constexpr std::array life_events{"committed",    "service_ours", "child_took",     "stopped",       "gave_up", "stop_signal",
-                                        "stop_request", "drain_begins", "nothing_open", "drain_deadline", "grace_deadline"};
+inline constexpr std::array life_events{"committed",   "service_ours", "child_took",   "stopped",
+                                        "gave_up",     "stop_signal",  "stop_request", "drain_begins",
+                                        "nothing_open", "drain_deadline", "grace_deadline"};
 inline constexpr std::array life_actions{"pass_stop", "count_open", "arm_grace", "finish"};
 
 static_assert(life_states.size() == static_cast<std::size_t>(life::state::given_up) + 1);

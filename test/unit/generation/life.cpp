@@ -41,7 +41,6 @@ public:
             (void)life_.on(e);
         return *this;
     }
-    /// Whatever it says of itself besides its state.
     story& ignores(std::initializer_list<event> events)
     {
         for (auto const e : events) {
@@ -159,7 +158,10 @@ BOOST_AUTO_TEST_SUITE(stop)
 BOOST_AUTO_TEST_CASE(the_machines_of_the_handoff_say_what_it_means)
 {
     for (auto const e : {event::stop_signal, event::stop_request}) {
-        serving().expect(e, {action::pass_stop}, state::serving).may_upgrade(false).expect(event::stopped, {}, state::stopping);
+        serving()
+            .expect(e, {action::pass_stop}, state::serving)
+            .may_upgrade(false)
+            .expect(event::stopped, {}, state::stopping);
         child().after({event::committed}).expect(e, {action::pass_stop}, state::accepting);
         child().expect(e, {action::pass_stop}, state::starting);
     }
@@ -176,7 +178,9 @@ BOOST_AUTO_TEST_CASE(is_passed_on_once)
 BOOST_AUTO_TEST_CASE(a_second_signal_ends_the_drain_of_the_main_process_or_where_no_manager_is)
 {
     for (bool const by_a_manager : {false, true})
-        stopped(by_a_manager).after({event::drain_begins}).expect(event::stop_signal, {action::finish}, state::stopping);
+        stopped(by_a_manager)
+            .after({event::drain_begins})
+            .expect(event::stop_signal, {action::finish}, state::stopping);
     for (auto& it : {retired(false), taken_back(false)})
         story{it}
             .after({event::drain_begins, event::stop_signal})
@@ -236,7 +240,10 @@ BOOST_AUTO_TEST_CASE(does_not_end_while_a_child_is_awaited)
 
 BOOST_AUTO_TEST_CASE(ends_at_its_deadline)
 {
-    retired().after({event::drain_begins}).expect(event::drain_deadline, {action::finish}, state::retired).drained(true);
+    retired()
+        .after({event::drain_begins})
+        .expect(event::drain_deadline, {action::finish}, state::retired)
+        .drained(true);
 }
 
 BOOST_AUTO_TEST_CASE(that_is_held_ends_a_grace_after_its_deadline)

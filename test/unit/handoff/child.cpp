@@ -107,8 +107,8 @@ public:
     conversation& is_over()
     {
         return ignores({event::began, event::frame, event::end, event::commit, event::alive_asked, event::yours,
-                        event::stop_frame, event::garbage, event::closed, event::nothing_left, event::deadline, event::host_ready, event::host_failed,
-                        event::host_serves, event::stop});
+                        event::stop_frame, event::garbage, event::closed, event::nothing_left, event::deadline,
+                        event::host_ready, event::host_failed, event::host_serves, event::stop});
     }
 
 private:

@@ -261,7 +261,11 @@ BOOST_AUTO_TEST_SUITE(triggers)
 
 BOOST_AUTO_TEST_CASE(stop_while_no_upgrade_runs)
 {
-    conversation{}.expect(event::stop, {action::stop}, state::stopped).accepting(false).upgrading(false).ends_service(true);
+    conversation{}
+        .expect(event::stop, {action::stop}, state::stopped)
+        .accepting(false)
+        .upgrading(false)
+        .ends_service(true);
 }
 
 BOOST_AUTO_TEST_CASE(stop_before_commit_kills_the_child_at_once)
@@ -368,7 +372,8 @@ BOOST_AUTO_TEST_CASE(stop_during_the_barrier_of_a_child_that_has_ended_is_the_pa
     conversation{then(confirming(), {event::stop})}
         .expect(event::child_ended, {action::read_rest}, state::settling)
         .expect(event::nothing_left,
-                {action::disarm, action::reap, action::close_handoff, action::stop, action::report_failed}, state::stopped)
+                {action::disarm, action::reap, action::close_handoff, action::stop, action::report_failed},
+                state::stopped)
         .ends_service(true);
 }
 
@@ -399,8 +404,8 @@ BOOST_AUTO_TEST_CASE(stop_while_draining_is_not_the_handoffs)
 BOOST_AUTO_TEST_CASE(upgrade_while_an_upgrade_runs_is_busy)
 {
     for (auto const& p : {launching(), handing_over(), starting(), reaching(), committing(), committed(), probation(),
-                          asking(), announcing(), confirming(), settling(), yielding(), then(starting(), {event::garbage}),
-                          then(starting(), {event::child_ended})}) {
+                          asking(), announcing(), confirming(), settling(), yielding(),
+                          then(starting(), {event::garbage}), then(starting(), {event::child_ended})}) {
         conversation{p}.expect(event::upgrade, {action::refuse_busy}, p.now());
         BOOST_TEST((then(p, {event::upgrade}) == p));
     }
@@ -408,7 +413,8 @@ BOOST_AUTO_TEST_CASE(upgrade_while_an_upgrade_runs_is_busy)
 
 BOOST_AUTO_TEST_CASE(upgrade_while_draining_is_not_serving)
 {
-    for (auto const& p : {yielded(), retired(), stopped(), then(committed(), {event::stop}), then(starting(), {event::stop})})
+    for (auto const& p : {yielded(), retired(), stopped(), then(committed(), {event::stop}),
+                          then(starting(), {event::stop})})
         conversation{p}.expect(event::upgrade, {action::refuse_not_serving}, p.now());
 }
 
@@ -536,7 +542,9 @@ BOOST_AUTO_TEST_CASE(a_child_that_cannot_hear_that_the_service_is_its_own)
 
 BOOST_AUTO_TEST_CASE(what_it_says_afterwards_is_ignored)
 {
-    conversation{then(committed(), {event::deadline})}.ignores(of_a_child).ignores({event::child_stops, event::child_ended});
+    conversation{then(committed(), {event::deadline})}
+        .ignores(of_a_child)
+        .ignores({event::child_stops, event::child_ended});
 }
 
 BOOST_AUTO_TEST_SUITE_END()
@@ -621,8 +629,9 @@ BOOST_AUTO_TEST_CASE(nothing_but_an_answer_that_it_is_alive_leads_to_an_announce
     for (std::size_t i = 0; i < all.second; ++i)
         for (std::size_t e = 0; e < event_count; ++e) {
             auto next = all.first[i];
+            auto const answered = all.first[i].now() == state::asking && static_cast<event>(e) == event::alive;
             for (auto const a : next.on(static_cast<event>(e)))
-                BOOST_TEST((a != action::announce || (all.first[i].now() == state::asking && static_cast<event>(e) == event::alive)));
+                BOOST_TEST((a != action::announce || answered));
         }
 }
 
