@@ -32,6 +32,8 @@ constexpr child starting(bool heir = true) { return then(receiving(heir), {event
 constexpr child waiting(bool heir = true) { return then(starting(heir), {event::host_ready}); }
 constexpr child committed(bool heir = true) { return then(waiting(heir), {event::commit}); }
 constexpr child serving(bool heir = true) { return then(committed(heir), {event::host_serves}); }
+constexpr child in_charge(bool heir = true) { return then(serving(heir), {event::yours}); }
+constexpr child stopping(bool heir = true) { return then(serving(heir), {event::stop}); }
 constexpr child given_up() { return then(starting(), {event::garbage}); }
 constexpr child stopped() { return then(starting(), {event::stop}); }
 
@@ -80,6 +82,11 @@ public:
         BOOST_TEST(c_.may_accept() == wanted);
         return *this;
     }
+    conversation& holds_drain(bool wanted)
+    {
+        BOOST_TEST(c_.holds_drain() == wanted);
+        return *this;
+    }
     conversation& ignores(std::initializer_list<event> events)
     {
         for (auto const e : events) {
@@ -99,9 +106,9 @@ public:
     }
     conversation& is_over()
     {
-        return ignores({event::began, event::frame, event::end, event::commit, event::stop_frame, event::garbage,
-                        event::closed, event::nothing_left, event::deadline, event::host_ready, event::host_failed,
-                        event::host_serves, event::stop});
+        return ignores({event::began, event::frame, event::end, event::commit, event::alive_asked, event::yours,
+                        event::stop_frame, event::garbage, event::closed, event::nothing_left, event::deadline,
+                        event::host_ready, event::host_failed, event::host_serves, event::stop});
     }
 
 private:
@@ -112,7 +119,7 @@ private:
 
 BOOST_AUTO_TEST_SUITE(success)
 
-BOOST_AUTO_TEST_CASE(a_handoff_from_the_first_frame_to_serving)
+BOOST_AUTO_TEST_CASE(a_handoff_from_the_first_frame_until_the_service_is_its_own)
 {
     for (bool const heir : {false, true})
         conversation{child{heir}}
@@ -123,30 +130,29 @@ BOOST_AUTO_TEST_CASE(a_handoff_from_the_first_frame_to_serving)
             .may_accept(false)
             .expect(event::host_ready, {action::send_ready}, state::waiting)
             .may_accept(false)
-            .expect(event::commit, {action::take_over}, state::committed)
+            .expect(event::commit, {action::accept}, state::committed)
             .may_accept(true)
             .expect(event::host_serves, {action::send_serving}, state::serving)
+            .expect(event::alive_asked, {action::send_alive}, state::serving)
+            .expect(event::yours, {action::take_service, action::send_taken}, state::in_charge)
             .may_accept(true)
-            .expect(event::closed, {action::close_handoff}, state::serving)
-            .expect(event::parent_ended, {}, state::serving)
-            .ignores({event::nothing_left, event::closed, event::stop_frame})
-            .may_accept(true);
+            .expect(event::closed, {action::close_handoff}, state::in_charge);
+}
+
+BOOST_AUTO_TEST_CASE(a_signal_that_came_late_to_the_parent_is_heeded)
+{
+    conversation{in_charge()}.expect(event::yours, {action::heed_signals}, state::in_charge);
+    conversation{in_charge()}
+        .expect(event::parent_ended, {action::read_rest}, state::in_charge)
+        .expect(event::yours, {action::heed_signals}, state::in_charge);
 }
 
 BOOST_AUTO_TEST_CASE(the_handoff_is_dropped_with_the_parent_even_if_its_workers_hold_its_end)
 {
-    conversation{serving()}
-        .expect(event::parent_ended, {action::read_rest}, state::serving)
-        .expect(event::nothing_left, {action::close_handoff}, state::serving)
-        .ignores({event::closed})
+    conversation{in_charge()}
+        .expect(event::parent_ended, {action::read_rest}, state::in_charge)
+        .expect(event::nothing_left, {action::close_handoff}, state::in_charge)
         .may_accept(true);
-}
-
-BOOST_AUTO_TEST_CASE(a_parent_that_closed_before_the_host_serves)
-{
-    conversation{committed()}
-        .expect(event::closed, {}, state::committed)
-        .expect(event::host_serves, {action::send_serving, action::close_handoff}, state::serving);
 }
 
 BOOST_AUTO_TEST_SUITE_END()
@@ -158,56 +164,75 @@ BOOST_AUTO_TEST_CASE(of_its_own_before_commit)
     conversation{receiving()}.gives_up(event::stop);
     for (auto const& c : {starting(), waiting()})
         conversation{c}
-            .expect(event::stop, {action::stop, action::close_handoff}, state::stopped)
+            .expect(event::stop, {action::send_fail, action::stop, action::close_handoff}, state::stopped)
             .may_accept(false)
             .is_over();
 }
 
-BOOST_AUTO_TEST_CASE(of_its_own_after_commit_is_the_services)
+BOOST_AUTO_TEST_CASE(of_its_own_after_commit_is_told_and_the_parent_takes_back)
 {
-    conversation{committed()}
-        .expect(event::stop, {action::send_stop, action::stop, action::close_handoff}, state::stopped)
-        .may_accept(false)
+    for (auto const& c : {committed(), serving()})
+        conversation{c}
+            .holds_drain(false)
+            .expect(event::stop, {action::stop, action::send_stopping}, state::stopping)
+            .may_accept(false)
+            .holds_drain(true)
+            .ignores({event::stop, event::alive_asked, event::closed, event::host_serves, event::host_failed})
+            .expect(event::stop_frame, {action::close_handoff}, state::stopped)
+            .holds_drain(false)
+            .is_over();
+}
+
+BOOST_AUTO_TEST_CASE(of_its_own_where_it_was_announced_before_its_parent_heard_ends_the_service)
+{
+    conversation{stopping()}
+        .expect(event::yours, {action::end_service, action::send_taken, action::close_handoff}, state::stopped)
         .is_over();
 }
 
-BOOST_AUTO_TEST_CASE(of_its_own_while_serving_is_told_to_a_parent_that_may_not_know_that_it_serves)
+BOOST_AUTO_TEST_CASE(of_its_own_where_its_parent_has_died_ends_the_service)
 {
-    conversation{serving()}
-        .expect(event::stop, {action::send_stop}, state::serving)
-        .expect(event::closed, {action::close_handoff}, state::serving)
-        .ignores({event::stop});
+    conversation{stopping()}
+        .expect(event::parent_ended, {action::read_rest}, state::stopping)
+        .expect(event::nothing_left, {action::end_service, action::close_handoff}, state::stopped)
+        .is_over();
+    conversation{stopping()}
+        .expect(event::parent_ended, {action::read_rest}, state::stopping)
+        .expect(event::stop_frame, {action::close_handoff}, state::stopped);
 }
 
-BOOST_AUTO_TEST_CASE(forwarded_by_the_parent)
+BOOST_AUTO_TEST_CASE(of_its_own_as_the_service_is_its_own_parents_sides_to_carry_out)
 {
-    conversation{committed()}
+    conversation{in_charge()}.expect(event::stop, {action::close_handoff}, state::stopped).is_over();
+}
+
+BOOST_AUTO_TEST_CASE(by_frame_ends_accepting_and_is_answered)
+{
+    for (auto const& c : {committed(), serving()})
+        conversation{c}
+            .expect(event::stop_frame, {action::stop, action::send_stopping, action::close_handoff}, state::stopped)
+            .may_accept(false)
+            .is_over();
+}
+
+BOOST_AUTO_TEST_CASE(by_frame_after_yours_is_the_services)
+{
+    conversation{in_charge()}
         .expect(event::stop_frame, {action::stop, action::close_handoff}, state::stopped)
         .may_accept(false)
         .is_over();
 }
 
-BOOST_AUTO_TEST_CASE(forwarded_by_the_parent_while_the_word_that_we_serve_is_on_its_way)
-{
-    conversation{serving()}
-        .expect(event::stop_frame, {action::stop, action::close_handoff}, state::stopped)
-        .may_accept(false)
-        .is_over();
-    conversation{serving()}
-        .expect(event::parent_ended, {action::read_rest}, state::serving)
-        .expect(event::stop_frame, {action::stop, action::close_handoff}, state::stopped)
-        .is_over();
-}
-
-BOOST_AUTO_TEST_CASE(forwarded_by_a_parent_that_then_died)
+BOOST_AUTO_TEST_CASE(by_frame_of_a_parent_that_then_died)
 {
     conversation{waiting(false)}
         .expect(event::parent_ended, {action::read_rest}, state::waiting)
-        .expect(event::commit, {action::take_over}, state::committed)
-        .expect(event::stop_frame, {action::stop, action::close_handoff}, state::stopped);
+        .expect(event::commit, {action::accept}, state::committed)
+        .expect(event::stop_frame, {action::stop, action::send_stopping, action::close_handoff}, state::stopped)
+        .is_over();
 }
 
-BOOST_AUTO_TEST_CASE(forwarded_before_commit_makes_no_sense)
+BOOST_AUTO_TEST_CASE(by_frame_before_commit_makes_no_sense)
 {
     for (auto const& c : {receiving(), starting(), waiting()})
         conversation{c}.gives_up(event::stop_frame);
@@ -237,6 +262,12 @@ BOOST_AUTO_TEST_CASE(what_the_parent_says_makes_no_sense)
 {
     for (auto const& [c, e] : {std::pair{receiving(), event::garbage},
                                std::pair{receiving(), event::commit},
+                               std::pair{receiving(), event::alive_asked},
+                               std::pair{receiving(), event::yours},
+                               std::pair{starting(), event::alive_asked},
+                               std::pair{starting(), event::yours},
+                               std::pair{waiting(), event::alive_asked},
+                               std::pair{waiting(), event::yours},
                                std::pair{starting(), event::garbage},
                                std::pair{starting(), event::frame},
                                std::pair{starting(), event::end},
@@ -256,21 +287,28 @@ BOOST_AUTO_TEST_SUITE_END()
 
 BOOST_AUTO_TEST_CASE(a_child_with_a_commit_cannot_be_talked_out_of_it)
 {
-    for (auto const& c : {committed(), serving()})
+    for (auto const& c : {committed(), serving(), in_charge()})
         conversation{c}
             .ignores({event::began, event::frame, event::end, event::commit, event::garbage, event::deadline,
-                      event::host_ready, event::host_failed})
+                      event::host_ready})
             .may_accept(true);
 }
 
-BOOST_AUTO_TEST_CASE(a_child_may_be_taken_back_from_commit_until_it_serves_or_is_alone)
+BOOST_AUTO_TEST_CASE(a_health_check_after_commit_may_fail_and_the_child_accepts_until_it_is_taken_back)
 {
-    for (auto const& c : {receiving(), starting(), waiting(), serving(), given_up(), stopped()})
-        BOOST_TEST(!c.may_be_taken_back());
-    BOOST_TEST(committed().may_be_taken_back());
-    BOOST_TEST(!then(committed(), {event::stop}).may_be_taken_back());
-    BOOST_TEST(!then(committed(), {event::parent_ended, event::nothing_left}).may_be_taken_back());
-    BOOST_TEST(!then(waiting(), {event::parent_ended, event::nothing_left}).may_be_taken_back());
+    for (auto const& c : {committed(), serving()})
+        conversation{c}.expect(event::host_failed, {action::send_fail}, c.now()).may_accept(true);
+    conversation{then(serving(), {event::host_failed})}
+        .expect(event::stop_frame, {action::stop, action::send_stopping, action::close_handoff}, state::stopped);
+}
+
+BOOST_AUTO_TEST_CASE(a_failure_that_was_said_before_the_parents_death_is_void)
+{
+    conversation{then(serving(), {event::host_failed})}
+        .expect(event::parent_ended, {action::read_rest}, state::serving)
+        .expect(event::nothing_left, {action::take_service, action::close_handoff}, state::in_charge)
+        .may_accept(true);
+    conversation{in_charge()}.ignores({event::host_failed});
 }
 
 BOOST_AUTO_TEST_SUITE(death)
@@ -279,6 +317,12 @@ BOOST_AUTO_TEST_CASE(the_end_of_file_alone_makes_no_heir)
 {
     for (auto const& c : {starting(), waiting()})
         conversation{c}.ignores({event::closed}).may_accept(false);
+}
+
+BOOST_AUTO_TEST_CASE(the_end_of_file_alone_gives_no_service)
+{
+    for (auto const& c : {committed(), serving(), stopping()})
+        conversation{c}.ignores({event::closed});
 }
 
 BOOST_AUTO_TEST_CASE(in_the_middle_of_the_handoff)
@@ -301,10 +345,9 @@ BOOST_AUTO_TEST_CASE(when_the_handoff_is_complete_but_unread)
         .expect(event::end, {}, state::starting)
         .expect(event::nothing_left, {}, state::starting)
         .may_accept(false)
-        .expect(event::host_ready, {action::become_heir}, state::committed)
+        .expect(event::host_ready, {action::be_heir, action::take_service, action::close_handoff}, state::in_charge)
         .may_accept(true)
-        .expect(event::host_serves, {action::send_serving, action::close_handoff}, state::serving)
-        .ignores({event::parent_ended, event::closed});
+        .ignores({event::host_serves, event::parent_ended});
     conversation{receiving(false)}
         .expect(event::parent_ended, {action::read_rest}, state::receiving)
         .expect(event::end, {}, state::starting)
@@ -317,7 +360,7 @@ BOOST_AUTO_TEST_CASE(while_the_program_starts)
         .expect(event::parent_ended, {action::read_rest}, state::starting)
         .ignores({event::parent_ended, event::closed, event::nothing_left})
         .may_accept(false)
-        .expect(event::host_ready, {action::become_heir}, state::committed);
+        .expect(event::host_ready, {action::be_heir, action::take_service, action::close_handoff}, state::in_charge);
     conversation{starting(false)}
         .expect(event::parent_ended, {action::read_rest}, state::starting)
         .gives_up(event::nothing_left);
@@ -327,9 +370,7 @@ BOOST_AUTO_TEST_CASE(while_the_program_starts_and_the_host_is_faster_than_the_re
 {
     conversation{starting(true)}
         .expect(event::parent_ended, {action::read_rest}, state::starting)
-        .expect(event::host_ready, {action::become_heir}, state::committed)
-        .ignores({event::nothing_left})
-        .expect(event::host_serves, {action::send_serving, action::close_handoff}, state::serving);
+        .expect(event::host_ready, {action::be_heir, action::take_service, action::close_handoff}, state::in_charge);
     conversation{starting(false)}
         .expect(event::parent_ended, {action::read_rest}, state::starting)
         .gives_up(event::host_ready);
@@ -340,32 +381,35 @@ BOOST_AUTO_TEST_CASE(while_it_waits_for_the_commit)
     conversation{waiting(true)}
         .expect(event::parent_ended, {action::read_rest}, state::waiting)
         .may_accept(false)
-        .expect(event::nothing_left, {action::become_heir}, state::committed)
+        .expect(event::nothing_left, {action::be_heir, action::take_service, action::close_handoff}, state::in_charge)
         .may_accept(true);
     conversation{waiting(false)}
         .expect(event::parent_ended, {action::read_rest}, state::waiting)
         .gives_up(event::nothing_left);
 }
 
-BOOST_AUTO_TEST_CASE(commit_then_exit_is_read_as_such)
+BOOST_AUTO_TEST_CASE(commit_then_death_is_read_as_such_and_the_service_is_its_own)
 {
     for (bool const heir : {false, true})
         conversation{waiting(heir)}
             .expect(event::parent_ended, {action::read_rest}, state::waiting)
-            .expect(event::commit, {action::take_over}, state::committed)
-            .expect(event::nothing_left, {}, state::committed)
-            .may_accept(true)
-            .expect(event::host_serves, {action::send_serving, action::close_handoff}, state::serving);
+            .expect(event::commit, {action::accept}, state::committed)
+            .expect(event::nothing_left, {action::take_service, action::close_handoff}, state::in_charge)
+            .may_accept(true);
 }
 
-BOOST_AUTO_TEST_CASE(after_commit_changes_nothing)
+BOOST_AUTO_TEST_CASE(after_commit_gives_it_the_service_when_all_that_the_parent_said_was_read)
 {
     for (bool const heir : {false, true})
         conversation{committed(heir)}
             .expect(event::parent_ended, {action::read_rest}, state::committed)
             .expect(event::host_serves, {action::send_serving}, state::serving)
-            .expect(event::nothing_left, {action::close_handoff}, state::serving)
+            .expect(event::nothing_left, {action::take_service, action::close_handoff}, state::in_charge)
             .may_accept(true);
+    conversation{serving()}
+        .expect(event::parent_ended, {action::read_rest}, state::serving)
+        .expect(event::yours, {action::take_service, action::send_taken}, state::in_charge)
+        .expect(event::nothing_left, {action::close_handoff}, state::in_charge);
 }
 
 BOOST_AUTO_TEST_CASE(is_no_news_to_a_child_that_is_over)
@@ -386,7 +430,7 @@ BOOST_AUTO_TEST_CASE(a_child_accepts_only_by_commit_or_as_heir)
                     continue;
                 bool told = false;
                 for (auto const a : next.on(static_cast<event>(e)))
-                    told = told || a == action::take_over || a == action::become_heir;
+                    told = told || a == action::accept || a == action::be_heir;
                 BOOST_TEST(next.may_accept() == told,
                            "on " << static_cast<event>(e) << " while " << machines[i].now());
             }
@@ -399,6 +443,21 @@ BOOST_AUTO_TEST_CASE(a_child_of_a_supervised_parent_is_never_heir)
         for (std::size_t e = 0; e < event_count; ++e) {
             auto next = machines[i];
             for (auto const a : next.on(static_cast<event>(e)))
-                BOOST_TEST(a != action::become_heir);
+                BOOST_TEST(a != action::be_heir);
         }
+}
+
+BOOST_AUTO_TEST_CASE(a_child_takes_the_service_by_yours_or_by_its_parents_death)
+{
+    for (auto const& [machines, count] : all)
+        for (std::size_t i = 0; i < count; ++i)
+            for (std::size_t e = 0; e < event_count; ++e) {
+                auto next = machines[i];
+                auto const by = static_cast<event>(e);
+                for (auto const a : next.on(by)) {
+                    bool const takes = a == action::take_service || a == action::end_service;
+                    bool const may = by == event::yours || by == event::nothing_left || by == event::host_ready;
+                    BOOST_TEST((!takes || may), "on " << by << " while " << machines[i].now());
+                }
+            }
 }

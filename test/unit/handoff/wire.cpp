@@ -71,6 +71,7 @@ std::vector<bool> some_bits(std::size_t count)
 std::vector<frame> every_frame()
 {
     return {more{os::process_id{4711}},
+            more{.sender = os::process_id{1}, .version = 3},
             hello{.generation = 3, .blocked = 1ULL << 63 | 1},
             descriptors{},
             descriptors{{some_record(0), some_record(65535), record{}}},
@@ -84,7 +85,16 @@ std::vector<frame> every_frame()
             commit{},
             serving{},
             stop{},
-            stop{true},
+            stop{stop::reason::partial},
+            stop{stop::reason::taken_back},
+            alive_question{},
+            alive{},
+            yours{},
+            yours{true},
+            taken{},
+            taken{"the pid file: No space left on device"},
+            stopping{},
+            stopping{true},
             unknown{4242}};
 }
 
@@ -112,7 +122,7 @@ BOOST_AUTO_TEST_CASE(every_frame_comes_back_as_it_was)
     }
 }
 
-BOOST_AUTO_TEST_CASE(the_bytes_are_those_of_version_1)
+BOOST_AUTO_TEST_CASE(the_bytes_are_those_of_version_2)
 {
     // Generations that were built years apart meet here: these bytes may never change.
     auto const is = [](frame const& f, std::vector<unsigned> const& expected) {
@@ -121,8 +131,8 @@ BOOST_AUTO_TEST_CASE(the_bytes_are_those_of_version_1)
             bytes.push_back(std::to_integer<unsigned>(byte));
         BOOST_TEST(bytes == expected, boost::test_tools::per_element());
     };
-    is(more{os::process_id{258}}, {12, 0, 0, 0, 1, 0, 0, 0, 2, 1, 0, 0});
-    is(hello{.generation = 7, .blocked = 513}, {22, 0, 0, 0, 2, 0, 0, 0, 1, 0, 7, 0, 0, 0, 1, 2, 0, 0, 0, 0, 0, 0});
+    is(more{os::process_id{258}}, {14, 0, 0, 0, 1, 0, 0, 0, 2, 1, 0, 0, 2, 0});
+    is(hello{.generation = 7, .blocked = 513}, {22, 0, 0, 0, 2, 0, 0, 0, 2, 0, 7, 0, 0, 0, 1, 2, 0, 0, 0, 0, 0, 0});
     is(descriptors{{{.kind = descriptor_kind::datagram, .index = 5, .name = "n", .bytes = "ab", .device = 3, .inode = 4, .flags = 1}}},
        {37, 0, 0, 0, 3, 0, 1, 0, 27, 0, 2, 1, 5, 0, 3, 0, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 1, 0, 'n', 2, 0, 'a', 'b'});
     is(end{}, {8, 0, 0, 0, 4, 0, 0, 0});
@@ -131,7 +141,15 @@ BOOST_AUTO_TEST_CASE(the_bytes_are_those_of_version_1)
     is(commit{}, {8, 0, 0, 0, 7, 0, 0, 0});
     is(serving{}, {8, 0, 0, 0, 8, 0, 0, 0});
     is(stop{}, {9, 0, 0, 0, 9, 0, 0, 0, 0});
-    is(stop{true}, {9, 0, 0, 0, 9, 0, 0, 0, 1});
+    is(stop{stop::reason::partial}, {9, 0, 0, 0, 9, 0, 0, 0, 1});
+    is(stop{stop::reason::taken_back}, {9, 0, 0, 0, 9, 0, 0, 0, 2});
+    is(alive_question{}, {8, 0, 0, 0, 10, 0, 0, 0});
+    is(alive{}, {8, 0, 0, 0, 11, 0, 0, 0});
+    is(yours{}, {9, 0, 0, 0, 12, 0, 0, 0, 0});
+    is(yours{true}, {9, 0, 0, 0, 12, 0, 0, 0, 1});
+    is(taken{"no"}, {12, 0, 0, 0, 13, 0, 0, 0, 2, 0, 'n', 'o'});
+    is(stopping{}, {9, 0, 0, 0, 14, 0, 0, 0, 0});
+    is(stopping{true}, {9, 0, 0, 0, 14, 0, 0, 0, 1});
 }
 
 BOOST_AUTO_TEST_CASE(what_a_later_version_appends_is_skipped)
@@ -152,7 +170,7 @@ BOOST_AUTO_TEST_CASE(what_a_later_version_appends_is_skipped)
 
 BOOST_AUTO_TEST_CASE(types_and_kinds_of_a_later_version_keep_their_numbers)
 {
-    for (auto const type : std::initializer_list<std::uint16_t>{0, 10, 4242, 65535}) {
+    for (auto const type : std::initializer_list<std::uint16_t>{0, 15, 4242, 65535}) {
         auto const bytes = with_more_payload(bytes_of(unknown{type}));
         BOOST_TEST((decoded(bytes) == frame{unknown{type}}));
     }
@@ -162,7 +180,7 @@ BOOST_AUTO_TEST_CASE(types_and_kinds_of_a_later_version_keep_their_numbers)
 
 BOOST_AUTO_TEST_CASE(hello_of_any_other_version_tells_the_version)
 {
-    for (auto const version : std::initializer_list<std::uint16_t>{0, 2, 65535}) {
+    for (auto const version : std::initializer_list<std::uint16_t>{0, 1, 3, 65535}) {
         frame const expected = hello{.version = version};
         auto bytes = bytes_of(hello{.version = version, .generation = 5, .blocked = 9});
         BOOST_TEST((decoded(bytes) == expected));
@@ -171,6 +189,33 @@ BOOST_AUTO_TEST_CASE(hello_of_any_other_version_tells_the_version)
         set_length(bytes);
         BOOST_TEST((decoded(bytes) == expected));
     }
+}
+
+BOOST_AUTO_TEST_CASE(a_child_of_version_1_is_told_by_its_first_frame)
+{
+    auto bytes = bytes_of(more{os::process_id{258}});
+    bytes.resize(header_size + 4);
+    set_length(bytes);
+    BOOST_TEST((decoded(bytes) == frame{more{.sender = os::process_id{258}, .version = 1}}));
+    // Half a version is none.
+    bytes.push_back(std::byte{2});
+    set_length(bytes);
+    error_code ec;
+    (void)decoded(bytes, ec);
+    BOOST_TEST(ec == error_code{errc::corrupt_handoff});
+}
+
+BOOST_AUTO_TEST_CASE(a_reason_to_stop_that_a_later_version_added_keeps_its_number)
+{
+    frame const later = stop{stop::reason{7}};
+    BOOST_TEST((decoded(bytes_of(later)) == later));
+}
+
+BOOST_AUTO_TEST_CASE(warnings_are_one_short_line)
+{
+    auto const comes_as = [](std::string const& text) { return std::get<taken>(decoded(bytes_of(taken{text}))).warnings; };
+    BOOST_TEST(comes_as("pid file:\nno") == "pid file: no");
+    BOOST_TEST(comes_as(std::string(5000, 'x')) == std::string(max_reason, 'x'));
 }
 
 BOOST_AUTO_TEST_CASE(a_reason_is_one_short_line)
