@@ -139,7 +139,10 @@ protected:
     /// Accepting ends, and nobody follows.
     void end_accepting()
     {
-        holdings_.sockets().end_for_stop(life_.unlinks());
+        if (life_.is_main())
+            holdings_.sockets().end_for_stop(life_.unlinks());
+        else
+            holdings_.sockets().end_for_parent();
         drop_unread_state(handover::late);
     }
 

@@ -231,6 +231,16 @@ public:
             }
     }
 
+    /// The service is the parent's, whatever becomes of it: what was inherited ends with its queue as it is, which the parent
+    /// shares; what is only ours when its queue is empty.
+    void end_for_parent()
+    {
+        for (auto& one : sockets_) {
+            end(one, os::unlinked::fresh);
+            one.source->end(!one.inherited);
+        }
+    }
+
     /// Accepting ends everywhere, when the queues are empty.
     void end_all()
     {

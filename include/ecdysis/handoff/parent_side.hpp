@@ -318,10 +318,9 @@ private:
         if (attempt_->passed_on)
             generation_.signals().keep(*attempt_->passed_on);
         generation_.undo_state();
-        if (machine_.now() == state::serving) { // not when a stop came meanwhile
-            generation_.watch_doors();
+        generation_.watch_doors();
+        if (machine_.now() == state::serving) // not when a stop came meanwhile
             generation_.supervision().failed(attempt_->failure());
-        }
     }
 
     void report_ok()
