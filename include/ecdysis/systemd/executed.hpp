@@ -11,19 +11,25 @@
 
 namespace ecdysis::systemd {
 
-/// Whether systemd itself executed this process, by SYSTEMD_EXEC_PID (systemd 248, systemd.exec(5)). The variable is
-/// inherited: in what a shell of the service starts, and in every later generation, it names another process. False also
-/// under an older systemd, which does not set it, and for a daemon that has forked (Type=forking).
-[[nodiscard]] inline bool executed_this_process() noexcept
+/// The process that systemd itself executed: this one, or what has started it (SYSTEMD_EXEC_PID, systemd 248,
+/// systemd.exec(5)). None under an older systemd, which does not set it, or without one.
+[[nodiscard]] inline os::process_id executed_process() noexcept
 {
     char const* const variable = std::getenv("SYSTEMD_EXEC_PID");
     if (variable == nullptr)
-        return false;
+        return os::process_id::none;
     std::string_view const digits = variable;
     ::pid_t pid = 0;
     auto const* const end = digits.data() + digits.size();
     auto const [stop, ec] = std::from_chars(digits.data(), end, pid);
-    return ec == std::errc{} && stop == end && pid == os::number(os::this_process());
+    return ec == std::errc{} && stop == end && pid > 0 ? os::process_id{pid} : os::process_id::none;
+}
+
+/// Whether systemd itself executed this process. The variable is inherited: in what a shell of the service starts it names
+/// another process; a later generation does not have it. False also for a daemon that has forked (Type=forking).
+[[nodiscard]] inline bool executed_this_process() noexcept
+{
+    return executed_process() == os::this_process();
 }
 
 /// Whether systemd is this process's parent process, and can be its child's: not in a pid namespace of its own

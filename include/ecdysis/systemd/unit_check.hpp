@@ -2,6 +2,7 @@
 #ifndef ECDYSIS_SYSTEMD_UNIT_CHECK_HPP
 #define ECDYSIS_SYSTEMD_UNIT_CHECK_HPP
 
+#include <ecdysis/os/process.hpp>
 #include <ecdysis/systemd/executed.hpp>
 #include <ecdysis/systemd/unit_files.hpp>
 
@@ -16,7 +17,8 @@ namespace ecdysis::systemd {
 /// What a process can find out about the unit that it is, without asking anybody.
 struct unit_facts
 {
-    bool executed = false;      ///< systemd itself executed this process; nothing else counts where it did not
+    bool executed = false;      ///< systemd itself executed this process; nothing else counts where it did not, but
+    os::process_id wrapper = os::process_id::none; ///< the process that it executed instead, and that tells it of this one
     bool notify_socket = false; ///< NOTIFY_SOCKET is set
     bool keeps = false;         ///< FDSTORE is (systemd 254): the manager would keep descriptors
     bool waits = false;         ///< WATCHDOG_USEC is: the manager waits for WATCHDOG=1
@@ -36,6 +38,11 @@ struct unit_needs
 [[nodiscard]] inline std::vector<std::string> advice(unit_facts const& facts, unit_needs const& needs)
 {
     std::vector<std::string> result;
+    if (facts.wrapper != os::process_id::none)
+        result.push_back("systemd executed pid " + std::to_string(os::number(facts.wrapper)) +
+                         " and not this process: it may miss the end of a generation that is not its own child, and takes "
+                         "the end of that process for the service's; let the wrapper start this program by exec, or name it "
+                         "in ExecStart= itself");
     if (!facts.executed)
         return result;
     auto const unit = facts.unit.empty() ? std::string{"the unit"} : facts.unit;
@@ -94,9 +101,11 @@ struct unit_needs
     };
     unit_facts result;
     result.executed = executed_this_process();
+    result.notify_socket = is_set("NOTIFY_SOCKET");
+    if (!result.executed && result.notify_socket)
+        result.wrapper = executed_process();
     if (!result.executed)
         return result;
-    result.notify_socket = is_set("NOTIFY_SOCKET");
     result.keeps = is_set("FDSTORE");
     result.waits = is_set("WATCHDOG_USEC");
     error_code ec;
