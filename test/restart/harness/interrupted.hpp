@@ -21,20 +21,43 @@ namespace restart {
     return wait_until([pid] { return family::instance().ended(pid) || !look_at(pid); });
 }
 
-/// The next generation, stopped (SIGSTOP) at `point`, and whoever asked for it.
-struct interrupted
+/// An upgrade that was asked for, whose child does what `behaviour` says.
+struct begun
 {
+    std::size_t before;
     connection asker;
     ::pid_t child;
 
-    interrupted(service& it, std::string const& point, std::string const& more = {})
-        : asker{(it.behave(point + " stop\n" + more), it.at_control())}, child{it.child()}
+    begun(service& it, std::string const& behaviour)
+        : before{it.steps("launched").size()}, asker{(it.behave(behaviour), it.at_control())},
+          child{(it.wait_for("launched", before + 1), it.child())} // not one that is set aside
+    {}
+    [[nodiscard]] std::string line() { return asker.receive().value_or("no answer"); }
+};
+
+/// The next generation, stopped (SIGSTOP) at `point`, and whoever asked for it.
+struct interrupted : begun
+{
+    interrupted(service& it, std::string const& point) : begun{it, point + " stop"}
     {
         BOOST_REQUIRE(paused(child));
         it.behave("");
     }
     void go_on() const { ::kill(child, SIGCONT); }
-    [[nodiscard]] std::string line() { return asker.receive().value_or("no answer"); }
+};
+
+/// The next generation, which serves, on probation.
+struct on_probation : begun
+{
+    explicit on_probation(service& it, std::string const& behaviour = {}) : begun{it, behaviour}
+    {
+        auto const expected = "pid " + std::to_string(child) + " serves, on probation";
+        BOOST_REQUIRE(wait_until([&] {
+            auto const all = it.steps("child_serves");
+            return !all.empty() && all.back().text == expected;
+        }));
+        it.behave("");
+    }
 };
 
 /// The service ended as it was asked to: nothing runs, nothing is left, all ended well.
