@@ -278,12 +278,18 @@ public:
         }
         return line;
     }
-    /// Waits until that generation serves; it is now who does.
+    /// Waits until that generation serves and has the service: its parent said so, or has ended. It is now who does.
     void expect_generation(unsigned number)
     {
+        auto const is_its_own = [&](::pid_t pid) {
+            auto const words = " pid " + std::to_string(pid) + " ";
+            auto const given = steps("upgraded");
+            return number == 0 || family::instance().ended(now_.pid) || !look_at(now_.pid) ||
+                   std::ranges::any_of(given, [&](auto const& one) { return one.text.find(words) != one.text.npos; });
+        };
         auto const arrived = [&] {
             for (auto const& one : steps("serving"))
-                if (one.generation == number) {
+                if (one.generation == number && is_its_own(one.pid)) {
                     now_ = {number, one.pid};
                     return true;
                 }
