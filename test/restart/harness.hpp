@@ -5,6 +5,7 @@
 // does not allow; where they cannot run they are among the skipped ones, with the reason.
 #pragma once
 
+#include "harness/interrupted.hpp"
 #include "harness/service.hpp"
 
 namespace restart {

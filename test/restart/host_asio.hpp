@@ -146,6 +146,7 @@ void run(settings const& chosen, journal const& log, behaviour const& behave, bo
     asio::io_context context;
     upgrader up{context, observed(chosen, log, behave), std::move(notify), Transport{}, std::move(launch)};
     service<upgrader> with{up, chosen, log, behave};
+    with.leave = [&context] { context.stop(); };
     with.at("constructed");
     with.open();
 

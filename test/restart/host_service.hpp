@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <functional>
 #include <mutex>
 
 namespace host {
@@ -103,6 +104,10 @@ public:
             up.request_stop(told);
         else if (line == "partial-stop")
             up.request_partial_stop(told);
+        else if (line == "unfit")
+            up.fail("a health check failed");
+        else if (line == "leave" && leave)
+            leave();
         else
             behave_.at(line);
         return text + (last ? " last\n" : "\n");
@@ -132,6 +137,7 @@ public:
     std::vector<typename Upgrader::unix_listener> unix_streams;
     std::vector<typename Upgrader::seqpacket_listener> seqpackets;
     std::vector<typename Upgrader::datagram> datagrams;
+    std::function<void()> leave{}; ///< returns from main(), where a host can at any time
 
     struct handed_over_connection
     {

@@ -282,6 +282,8 @@ private:
         } else if (action == "fail") {
             fail(argument);
             ::_exit(3);
+        } else if (action == "unfit") { // and it goes on
+            fail(argument);
         } else if (action == "close-from") {
             ::closefrom(number(3));
         } else if (action == "close-stdio") {

@@ -364,12 +364,14 @@ RESTART_TEST(fifty_upgrades_and_children_killed_at_random)
                 random.wait_up_to(std::chrono::milliseconds{6});
                 // Not one that may accept: what it has accepted would end with it, and nothing could prevent that.
                 if (child && ::kill(*child, SIGSTOP) == 0) {
-                    // Once it stands still it is known: at commit it writes the pid file, and then accepts.
+                    // Once it stands still it is known: before the commit its parent has read that it is ready.
                     static_cast<void>(wait_until([&] {
                         auto const found = look_at(*child);
                         return !found || found->state == 'T' || found->state == 'Z';
                     }));
-                    ::kill(*child, one.read("pid") == std::to_string(*child) + "\n" ? SIGCONT : SIGKILL);
+                    auto const ready = "the child, pid " + std::to_string(*child) + ", is ready";
+                    bool const is_ready = std::ranges::any_of(one.steps("child_ready"), [&](auto const& each) { return each.text == ready; });
+                    ::kill(*child, is_ready ? SIGCONT : SIGKILL);
                 }
                 auto const line = one.heard(asker.receive().value_or("nothing"));
                 BOOST_TEST((line.starts_with("ok ") || line.starts_with("failed phase=")), line);

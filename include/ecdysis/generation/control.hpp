@@ -128,14 +128,14 @@ public:
                    door.socket);
     }
 
-    /// From now on clients are answered; those that came before wait in the queue. `ec` says why some must wait on: they
-    /// are tried again.
+    /// From now on clients are answered; those that came before wait in the queue. Does nothing for a socket that is
+    /// watched already. `ec` says why some must wait on: they are tried again.
     void start(Io& io, asked tell, error_code& ec)
     {
         ec.clear();
         tell_ = std::move(tell);
         for (auto& door : doors_) {
-            if (door.watch)
+            if (door.watch) // it was never paused, and a second watch of one descriptor is an error
                 continue;
             error_code failed;
             watch(io, door, failed);
