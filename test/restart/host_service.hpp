@@ -103,6 +103,8 @@ public:
             up.request_stop(told);
         else if (line == "partial-stop")
             up.request_partial_stop(told);
+        else if (line == "fail")
+            up.fail("its health check says so");
         else
             behave_.at(line);
         return text + (last ? " last\n" : "\n");
