@@ -44,7 +44,7 @@ SYSTEMD_TEST_OF_HALF(child_killed_between_announcement_and_yours)
     BOOST_TEST(answer.ok() == one.reloads_by(reload_by::signal));
     if (!one.reloads_by(reload_by::signal))
         BOOST_TEST(answer.output.starts_with("failed phase=announcing "), answer.output);
-    check_serves_on(one, pid, "killed by signal 9 (Killed)");
+    check_serves_on(one, pid, "ended, its status is not known"); // the manager did not run, and could not reap it
     check_next_reload(one);
 }
 
