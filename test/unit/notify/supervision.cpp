@@ -53,27 +53,33 @@ BOOST_FIXTURE_TEST_CASE(the_first_generation, generation)
     BOOST_TEST(!io.fire());
     it.upgrades({.from = trigger::source::control}); // ExecReload= may wait behind it
     CHECK_SAID("status +30: upgrading");
-    it.answer_reload({.from = trigger::source::control});
-    it.answer_reload({});
-    CHECK_SAID();
-    it.answer_reload({.from = trigger::source::signal});
-    CHECK_SAID("reloading");
     hand_over();
     CHECK_SAID("handing over child");
     BOOST_TEST(io.fire());
     BOOST_TEST(!io.fire());
-    it.answer_reload({.from = trigger::source::signal}); // nobody listens any more
+    it.upgrades({.from = trigger::source::signal, .signal = 1}); // nobody listens any more
     it.stops();
     it.drains([] { return 3U; }, 10s);
     CHECK_SAID();
 }
 
+// What there is to say of it the parent has said.
 BOOST_FIXTURE_TEST_CASE(a_child, generation)
 {
-    it.begins();
-    CHECK_SAID("extend +30");
-    it.takes_over(4);
-    CHECK_SAID("reloading", "ready: generation 4 serving");
+    it.takes_over();
+    CHECK_SAID();
+    it.upgrades({.from = trigger::source::handoff});
+    CHECK_SAID("reloading +30: upgrading");
+    it.failed("exit status 3");
+    CHECK_SAID("failed: upgrade failed: exit status 3");
+}
+
+BOOST_FIXTURE_TEST_CASE(a_generation_that_ends_when_its_child_serves, generation)
+{
+    it.hands_over(ecdysis::os::process_id{7}, 4);
+    CHECK_SAID("handing over child: generation 4 serving");
+    it.stops();
+    CHECK_SAID();
 }
 
 BOOST_FIXTURE_TEST_CASE(a_child_that_was_lost_after_the_handing_over, generation)
@@ -139,13 +145,11 @@ BOOST_FIXTURE_TEST_CASE(the_watchdog_is_fed_while_this_is_the_main_process, gene
     BOOST_TEST(!io.fire());
 }
 
-BOOST_FIXTURE_TEST_CASE(a_child_feeds_it_from_commit_on, generation)
+BOOST_FIXTURE_TEST_CASE(a_child_feeds_it_from_when_it_has_the_service, generation)
 {
     manager.interval = 2s;
-    it.begins();
-    CHECK_SAID("extend +30", "watchdog");
-    it.takes_over(1);
-    CHECK_SAID("reloading", "ready: generation 1 serving");
+    it.takes_over();
+    CHECK_SAID("watchdog"); // at once: nobody has since the announcement
     BOOST_TEST(io.fire());
     CHECK_SAID("watchdog");
     BOOST_TEST(io.fire()); // one timer, not two

@@ -223,9 +223,9 @@ BOOST_FIXTURE_TEST_CASE(each_is_one_datagram_of_exactly_these_bytes, supervised)
     BOOST_TEST(policy.supervised());
     BOOST_TEST(sent({.what = kind::ready}) == "READY=1");
     BOOST_TEST(sent({.what = kind::ready, .status = "serving"}) == "READY=1\nSTATUS=serving");
-    BOOST_TEST(sent({.what = kind::handing_over, .child = os::process_id{4711}}) == "MAINPID=4711");
+    BOOST_TEST(sent({.what = kind::handing_over, .child = os::process_id{4711}}) == "MAINPID=4711\nREADY=1");
     BOOST_TEST(sent({.what = kind::handing_over, .status = "generation 1", .child = os::process_id{4711}}) ==
-               "MAINPID=4711\nSTATUS=generation 1");
+               "MAINPID=4711\nREADY=1\nSTATUS=generation 1");
     BOOST_TEST(sent({.what = kind::failed, .status = "exit status 3"}) == "READY=1\nSTATUS=exit status 3");
     BOOST_TEST(sent({.what = kind::failed}) == "READY=1");
     BOOST_TEST(sent({.what = kind::failed, .child = os::process_id{4711}}) == "MAINPID=4711\nREADY=1");
@@ -295,7 +295,7 @@ BOOST_FIXTURE_TEST_CASE(the_largest_numbers_and_the_longest_status_fit, supervis
                            std::string(notify::systemd::status_limit, 'x'));
     auto const child = os::process_id{2147483647};
     BOOST_TEST(sent({.what = kind::handing_over, .status = words, .child = child}) ==
-               "MAINPID=2147483647\nSTATUS=" + std::string(notify::systemd::status_limit, 'x'));
+               "MAINPID=2147483647\nREADY=1\nSTATUS=" + std::string(notify::systemd::status_limit, 'x'));
 }
 
 BOOST_AUTO_TEST_SUITE_END()
