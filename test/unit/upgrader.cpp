@@ -103,6 +103,8 @@ std::string upgrade(sync_upgrader& up)
         up.request_partial_stop();
     });
     up.wait();
+    if (told.empty()) // the child has still to say that it has taken the service over
+        up.drain(10s);
     return told;
 }
 
