@@ -3,104 +3,18 @@
 //
 // The container has no pid namespace of its own: that would end with its first process, which here is generation 0.
 #define BOOST_TEST_MODULE example_container
-#include "program.hpp"
+#include "container.hpp"
 
 #include <signal.h>
-#include <unistd.h>
 
 #include <filesystem>
-#include <fstream>
-#include <iostream>
 #include <string>
 #include <string_view>
-#include <utility>
-#include <vector>
 
 using namespace example;
 namespace fs = std::filesystem;
 
 namespace {
-
-/// `arguments` run in it; the directory `programs` of it is /programs, and `here` is /here. Nothing outlives it.
-class container
-{
-public:
-    /// `filter`: as an OCI runtime reads it; empty: none.
-    explicit container(std::vector<std::string> const& arguments, std::string const& filter)
-    {
-        fs::create_directories(folder_ / "programs");
-        fs::create_directories(folder_ / "here");
-        for (auto const* name : {"http_systemd", "allowlist"})
-            fs::copy_file(directory_of(false) + "/" + name, folder_ / ("programs/" + std::string{name}));
-        std::string mounts = R"({"destination": "/proc", "type": "proc", "source": "proc"})";
-        std::vector<std::pair<std::string, std::string>> all{{"/programs", folder_ / "programs"}, {"/here", folder_ / "here"}};
-        for (std::string const of_the_machine : {"/usr", "/lib", "/lib64", "/etc"})
-            if (fs::exists(of_the_machine))
-                all.emplace_back(of_the_machine, of_the_machine);
-        for (auto const* name : {"proc", "dev"})
-            fs::create_directories(folder_ / ("bundle/rootfs/" + std::string{name}));
-        for (auto const& [to, from] : all) {
-            fs::create_directories((folder_ / "bundle/rootfs") + to);
-            mounts += R"(, {"destination": ")" + to + R"(", "type": "bind", "source": ")" + from + R"(", "options": ["rbind"]})";
-        }
-        std::string words;
-        for (auto const& one : arguments)
-            words += (words.empty() ? "\"" : ", \"") + one + "\"";
-        std::ofstream{folder_ / "bundle/config.json"}
-            << R"({"ociVersion": "1.0.0", "root": {"path": "rootfs", "readonly": true}, "process": {"user": {"uid": 0, "gid": 0},)"
-            << R"("cwd": "/", "env": ["PATH=/programs"], "noNewPrivileges": true, "args": [)" << words << R"(]}, "mounts": [)" << mounts
-            << R"(], "linux": {"namespaces": [{"type": "mount"}, {"type": "ipc"}])"
-            << (filter.empty() ? "" : R"(, "seccomp": )" + filter) << "}}";
-        // It needs a cgroup2 to look at, even if it is to make no control group.
-        runtime_ = launch("/bin/sh",
-                         {"-c",
-                          "exec unshare --mount --propagation private -- sh -c 'mount -t cgroup2 cgroup2 /sys/fs/cgroup && "
-                          "exec crun --cgroup-manager=disabled --root \"$0/state\" run --bundle \"$0/bundle\" ecdysis' \"$0\"",
-                          folder_.path()},
-                         folder_);
-    }
-    container(container const&) = delete;
-    container& operator=(container const&) = delete;
-    ~container() { family::instance().kill_all(); }
-
-    [[nodiscard]] std::string path(std::string const& name) const { return folder_ / name; }
-    [[nodiscard]] std::string log() const { return read(path("err")) + read(path("out")); }
-    /// That of its first process; 128 + signal, if that ended it.
-    [[nodiscard]] int status() const { return exit_status(runtime_); }
-    [[nodiscard]] bool has_ended() const { return family::instance().ended(runtime_).has_value(); }
-
-private:
-    folder folder_;
-    ::pid_t runtime_ = -1;
-};
-
-/// Why there can be no container here; empty: there can.
-std::string const& skipped()
-{
-    static auto const why = [] {
-        if (::geteuid() != 0)
-            return std::string{"it takes root"};
-        container const plain{{"/programs/allowlist", "--help"}, ""};
-        if (plain.status() == 0 && read(plain.path("out")).starts_with("usage: allowlist "))
-            return std::string{};
-        auto const words = plain.log();
-        return "crun cannot run a container: " + words.substr(0, words.find('\n'));
-    }();
-    static bool const said = [] {
-        if (!why.empty())
-            std::cout << "skipped: " << why << std::endl; // the report looks for it
-        return !why.empty();
-    }();
-    static_cast<void>(said);
-    return why;
-}
-
-boost::test_tools::assertion_result can_run(boost::unit_test::test_unit_id)
-{
-    boost::test_tools::assertion_result result{skipped().empty()};
-    result.message() << skipped();
-    return result;
-}
 
 std::string printed()
 {
@@ -122,7 +36,10 @@ class server
 {
 public:
     explicit server(std::string const& filter)
-        : it_{{"/programs/http_systemd", "--listen", "127.0.0.1:0", "--control", "/here/control", "--pid-file", "/here/pid"}, filter}
+        : it_{{.arguments = {"/programs/http_systemd", "--listen", "127.0.0.1:0", "--control", "/here/control", "--pid-file",
+                             "/here/pid"},
+               .filter = filter,
+               .programs = {directory_of(false) + "/http_systemd"}}}
     {
         static_cast<void>(wait_until([this] { return it_.has_ended() || !address().empty(); }));
     }

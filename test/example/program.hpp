@@ -36,12 +36,16 @@ using restart::wait_until;
 /// Whom the sandboxed examples become if the test is root.
 inline constexpr ::uid_t nobody = 65534;
 
-/// One of the two directories that this test is given.
-[[nodiscard]] inline std::string directory_of(bool sources)
+/// One of the directories that this test is given.
+[[nodiscard]] inline std::string argument(int index)
 {
     auto const& suite = boost::unit_test::framework::master_test_suite();
-    BOOST_REQUIRE_MESSAGE(suite.argc == 3, "usage: " << suite.argv[0] << " -- PROGRAMS SOURCES");
-    return std::filesystem::absolute(suite.argv[sources ? 2 : 1]).string();
+    BOOST_REQUIRE_MESSAGE(suite.argc == 4, "usage: " << suite.argv[0] << " -- PROGRAMS SOURCES HOSTS");
+    return std::filesystem::absolute(suite.argv[index]).string();
+}
+[[nodiscard]] inline std::string directory_of(bool sources)
+{
+    return argument(sources ? 2 : 1);
 }
 
 [[nodiscard]] inline std::string read(std::string const& path)

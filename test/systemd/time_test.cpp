@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// What takes longer than the manager waits by itself, its watchdog, and reloads that come while one is under way.
+// What takes longer than the manager waits by itself, and its watchdog. Reloads that come meanwhile: queue_test.cpp.
 #define BOOST_TEST_MODULE systemd_time
 #include "harness.hpp"
 
@@ -16,22 +16,6 @@ constexpr std::chrono::milliseconds longer_than_a_second{1'600};
 void outlast(clock::time_point since)
 {
     std::this_thread::sleep_until(since + longer_than_a_second);
-}
-
-/// Well before the unit's timeouts, which are of 20 s.
-template <class Future>
-outcome soon(Future& job)
-{
-    BOOST_REQUIRE_MESSAGE(job.wait_for(std::chrono::seconds{10}) == std::future_status::ready, "it is not answered");
-    return job.get();
-}
-
-/// An upgrade by the control socket, asked for by us and not by systemd.
-connection ask_for_upgrade(unit const& one)
-{
-    connection asker{ecdysis::address{one.path("control")}};
-    one.wait_for("launched");
-    return asker;
 }
 
 void check_in_time(unit const& one)
@@ -193,129 +177,4 @@ SYSTEMD_TEST_OF_IO(watchdog_without_the_option)
     auto const pid = one.main_pid();
     BOOST_TEST(one.wait_for("serving", 2).pid != pid);
     BOOST_TEST(!one.said("Watchdog timeout").empty());
-}
-
-// ---- a reload of a service that is upgrading
-
-namespace {
-
-/// What a reload comes to while the child of an upgrade that we have asked for stands at `point`; with `then` it goes on.
-template <class F>
-outcome reload_at(unit const& one, std::string const& point, F then)
-{
-    one.hold_at(point);
-    auto asker = ask_for_upgrade(one);
-    one.awaits_go();
-    if (point != "claimed") {
-        one.wait_for("committed");
-        BOOST_TEST(one.main_pid() == one.launched());
-    }
-    auto reload = one.begin("reload");
-    if (one.reloads_by(reload_by::signal)) {
-        // The signal is on its way when systemd shows this.
-        BOOST_TEST(wait_until([&] { return one.show("ActiveState") == "reloading"; }));
-        BOOST_TEST((reload.wait_for(std::chrono::seconds{0}) == std::future_status::timeout));
-        then();
-    }
-    auto const result = soon(reload);
-    if (!one.reloads_by(reload_by::signal)) {
-        BOOST_TEST(!result.ok());
-        auto const said = one.read("output");
-        BOOST_TEST(said.find("busy") != said.npos, said);
-        then();
-    }
-    static_cast<void>(asker.receive());
-    return result;
-}
-
-} // namespace
-
-SYSTEMD_TEST(reload_while_the_child_starts)
-{
-    unit one{built, how};
-    one.start();
-    auto const reload = reload_at(one, "claimed", [&] {
-        if (how == reload_by::signal)
-            one.wait_for("refused");
-        one.behave("");
-        one.go();
-    });
-    BOOST_TEST(reload.ok() == (how == reload_by::signal), reload.output);
-    one.wait_for("serving", 2);
-    one.check_serves(1, "generation 1 serving");
-    BOOST_TEST(one.systemctl("reload").ok());
-    one.wait_for("serving", 3);
-    one.check_serves(2, "generation 2 serving");
-    check_in_time(one);
-}
-
-// Whoever is the main process by then hears the signal: the child.
-SYSTEMD_TEST(reload_between_the_commit_and_serving)
-{
-    for (auto const* point : {"said-ready", "may-accept", "accepting"})
-        BOOST_TEST_CONTEXT(point)
-        {
-            unit one{built, how, {.arguments = {"--signal-interval", "0"}}};
-            one.start();
-            auto const reload = reload_at(one, point, [&] {
-                one.behave("");
-                one.go();
-            });
-            if (how == reload_by::signal)
-                BOOST_TEST(reload.ok(), reload.output);
-            // Where it serves before it sees the signal, that is one more upgrade.
-            std::size_t const asked = built.is_sync() && point == std::string{"said-ready"} ? 3 : 2; // that asks by itself
-            BOOST_TEST(wait_until([&] { return one.steps("refused").size() + one.steps("upgrade_requested").size() == asked; }));
-            auto const last = static_cast<unsigned>(one.steps("upgrade_requested").size());
-            one.wait_for("serving", last + 1);
-            one.wait_for("drained", last);
-            one.check_serves(last, "generation " + std::to_string(last) + " serving");
-            check_in_time(one);
-        }
-}
-
-SYSTEMD_TEST(reload_while_an_upgrade_fails)
-{
-    unit one{built, how};
-    one.start();
-    auto const pid = one.main_pid();
-    auto const reload = reload_at(one, "claimed", [&] {
-        if (how == reload_by::signal)
-            one.wait_for("refused");
-        ::kill(one.launched(), SIGKILL);
-    });
-    BOOST_TEST(reload.ok() == (how == reload_by::signal), reload.output);
-    one.wait_for("upgrade_failed");
-    auto const status = one.show("StatusText");
-    BOOST_TEST(status == "upgrade failed: killed by signal 9 (Killed)", status);
-    BOOST_TEST(one.check_serves(0, status) == pid);
-    one.behave("");
-    BOOST_TEST(one.systemctl("reload").ok()); // and one after that
-    one.wait_for("serving", 2);
-    one.check_serves(1, "generation 1 serving");
-    check_in_time(one);
-}
-
-// systemd itself lets one reload wait for the other; signals that somebody else sends are none of its own.
-SYSTEMD_TEST(two_reloads_and_signals_at_once)
-{
-    unit one{built, how};
-    one.start();
-    one.hold_at("claimed");
-    auto first = one.begin("reload");
-    one.awaits_go();
-    auto const main = one.main_pid();
-    auto second = one.begin("reload");
-    for (std::size_t i = 1; i != 4; ++i) {
-        ::kill(main, SIGHUP);
-        one.wait_for("refused", i);
-    }
-    one.behave("");
-    one.go();
-    BOOST_TEST(soon(first).ok());
-    BOOST_TEST(soon(second).ok());
-    one.wait_for("serving", 3);
-    one.wait_for("drained", 2);
-    one.check_serves(2, "generation 2 serving");
-    check_in_time(one);
 }

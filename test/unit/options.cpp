@@ -32,7 +32,9 @@ BOOST_AUTO_TEST_CASE(what_a_host_does_not_name_is_as_the_manual_says)
     BOOST_TEST((defaults.ready_timeout == 60s));
     BOOST_TEST((defaults.barrier_timeout == 5s));
     BOOST_TEST((defaults.serving_timeout == 10s));
+    BOOST_TEST((defaults.probation == 0s));
     BOOST_TEST((defaults.kill_grace == 5s));
+    BOOST_TEST((defaults.drain_timeout == 60s));
     BOOST_TEST((defaults.signal_interval == 100ms));
     BOOST_TEST((defaults.idle_grace == 1s));
     BOOST_TEST(defaults.upgrade_on.empty());

@@ -102,8 +102,9 @@ std::string upgrade(sync_upgrader& up)
         told = line;
         up.request_partial_stop();
     });
-    if (up.wait().upgraded())
-        up.drain(std::chrono::seconds{10}); // the child answers when it has taken over
+    up.wait();
+    if (told.empty()) // the child has still to say that it has taken the service over
+        up.drain(10s);
     return told;
 }
 

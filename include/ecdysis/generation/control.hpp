@@ -95,26 +95,27 @@ public:
         for (auto const& [what, where] :
              {std::pair{request::upgrade, chosen.upgrade}, std::pair{request::stop, chosen.stop},
               std::pair{request::partial_stop, chosen.partial_stop}})
-            if (!where.empty()) {
-                handoff::inheritance::descriptor inherited = claim(descriptor_name(what, address{where}));
-                open(what, where, std::move(inherited.fd), {inherited.record.device, inherited.record.inode});
-            }
+            if (!where.empty())
+                open(what, where, claim);
     }
 
-    /// Opens the door that `where` names, or takes the parent's. Throws `error`.
-    void open(request what, std::string const& where, os::owned_fd inherited, os::identity path)
+    /// The same of one door.
+    template <class Claim>
+    void open(request what, std::string const& where, Claim&& claim)
     {
         address const at{where};
         listen_options const only_us{.mode = 0600};
-        bool const ours = !inherited;
+        handoff::inheritance::descriptor inherited = claim(descriptor_name(what, at));
+        os::identity path{inherited.record.device, inherited.record.inode};
+        bool const ours = !inherited.fd;
         if (!ours) {
-            sockets::verify(inherited, socket_kind::unix_stream, at, only_us);
+            sockets::verify(inherited.fd, socket_kind::unix_stream, at, only_us);
         } else {
-            inherited = sockets::open(socket_kind::unix_stream, at, only_us);
-            path = sockets::bind(inherited, socket_kind::unix_stream, at, only_us);
-            sockets::listen(inherited, socket_kind::unix_stream, at, only_us);
+            inherited.fd = sockets::open(socket_kind::unix_stream, at, only_us);
+            path = sockets::bind(inherited.fd, socket_kind::unix_stream, at, only_us);
+            sockets::listen(inherited.fd, socket_kind::unix_stream, at, only_us);
         }
-        doors_.push_back({what, at, std::move(inherited), path, !ours, {}});
+        doors_.push_back({what, at, std::move(inherited.fd), path, !ours, {}});
     }
 
     void bequeath(handoff::bequest& to) const

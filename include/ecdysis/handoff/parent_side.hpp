@@ -86,13 +86,13 @@ public:
                 attempt_->link->send(yours{generation_.signals().take().has_value()});
             retire();
             report_ok();
-        } else if (machine_.now() == state::yielded) {
-            report_ok();
         } else if (machine_.upgrading() && attempt_ && attempt_->child && *attempt_->child) {
             attempt_->child->kill_and_reap();
             attempt_->child_was_reaped = true;
             fail_with("the service ended during the upgrade");
             report_failed();
+        } else if (machine_.now() == state::yielded) {
+            report_ok(); // its answer would only have been warnings
         }
         // Nobody looks any more at how a child ends; one that is set aside and does not answer is killed.
         for (auto& one : aside_)

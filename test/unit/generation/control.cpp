@@ -71,11 +71,34 @@ std::string read_all(os::borrowed_fd client)
     }
 }
 
+using door = control_server<io::sync>::door;
+
+/// What a child claims: a duplicate of its parent's.
+handoff::inheritance::descriptor copy_of(door const& parents)
+{
+    return {.record = {.kind = handoff::descriptor_kind::control,
+                       .name = {},
+                       .bytes = {},
+                       .device = parents.path.device,
+                       .inode = parents.path.inode},
+            .fd = os::owned_fd{::fcntl(parents.socket.get(), F_DUPFD_CLOEXEC, 3)},
+            .claimed = true};
+}
+
+handoff::inheritance::descriptor nothing(std::string const&)
+{
+    return {};
+}
+
 struct host
 {
     host() = default;
 
-    void open(std::string const& where, request what = request::upgrade) { server.open(what, where, {}, {}); }
+    void open(std::string const& where, request what = request::upgrade) { server.open(what, where, nothing); }
+    void claim(std::string const& where, door const& parents)
+    {
+        server.open(request::upgrade, where, [&](std::string const&) { return copy_of(parents); });
+    }
     void start()
     {
         auto const hold = io.lock();
@@ -335,21 +358,65 @@ BOOST_AUTO_TEST_CASE(an_inherited_door_is_verified_and_answers)
     auto const where = place / "upgrade";
     host parent;
     parent.open(where);
-    auto const& door = parent.server.doors().front();
-    auto const copy = [&] { return os::owned_fd{::fcntl(door.socket.get(), F_DUPFD_CLOEXEC, 0)}; };
-    auto const path = door.path;
+    handoff::bequest given;
+    parent.server.bequeath(given);
+    BOOST_REQUIRE(given.records.size() == 1U);
+    BOOST_TEST(given.records.front().name == "upgrade unix " + where);
 
     host child;
-    BOOST_CHECK_THROW(child.server.open(request::upgrade, place / "other", copy(), path), error);
-    child.server.open(request::upgrade, where, copy(), path);
+    BOOST_CHECK_THROW(child.claim(place / "other", parent.server.doors().front()), error);
+    child.claim(where, parent.server.doors().front());
     child.start();
-    parent.server.hand_over({}, {});
+    parent.server.hand_over(given.records, {true});
+    BOOST_TEST(parent.server.doors().empty());
     BOOST_TEST(fs::exists(where));
     auto const client = connect_to(where);
     child.run(20ms);
     BOOST_TEST(read_all(client) == "ok\n");
     child.server.close(os::unlinked::all);
     BOOST_TEST(!fs::exists(where));
+}
+
+// While the service is announced as a child's nobody answers; then whoever has it.
+BOOST_AUTO_TEST_CASE(a_client_waits_as_long_as_its_door_is_paused)
+{
+    directory const place;
+    auto const where = place / "upgrade";
+    host parent;
+    parent.open(where);
+    parent.start();
+    parent.server.pause();
+    auto const client = connect_to(where);
+    parent.run(20ms);
+    BOOST_TEST(parent.asked.empty());
+    {
+        host child;
+        child.claim(where, parent.server.doors().front());
+        child.start();
+        child.run(20ms);
+        BOOST_TEST(read_all(client) == "ok\n");
+        child.server.close(os::unlinked::none);
+    }
+    auto const next = connect_to(where);
+    parent.run(20ms);
+    BOOST_TEST(parent.asked.empty());
+    parent.start(); // taken back
+    parent.run(20ms);
+    BOOST_TEST(read_all(next) == "ok\n");
+    parent.server.close(os::unlinked::all);
+}
+
+BOOST_AUTO_TEST_CASE(a_door_that_the_child_does_not_claim_goes)
+{
+    directory const place;
+    host parent;
+    parent.open(place / "claimed");
+    parent.open(place / "dropped", request::stop);
+    handoff::bequest given;
+    parent.server.bequeath(given);
+    parent.server.hand_over(given.records, {true, false});
+    BOOST_TEST(fs::exists(place / "claimed"));
+    BOOST_TEST(!fs::exists(place / "dropped"));
 }
 
 BOOST_AUTO_TEST_CASE(only_the_file_that_was_bound_is_unlinked)
@@ -374,10 +441,8 @@ BOOST_AUTO_TEST_CASE(what_was_inherited_stays_where_only_what_is_fresh_goes)
     host parent;
     directory const place;
     parent.open(place / "inherited");
-    auto const& door = parent.server.doors().front();
     host child;
-    child.server.open(request::upgrade, place / "inherited",
-                      os::owned_fd{::fcntl(door.socket.get(), F_DUPFD_CLOEXEC, 3)}, door.path);
+    child.claim(place / "inherited", parent.server.doors().front());
     child.open(place / "fresh");
     child.server.close(os::unlinked::fresh);
     BOOST_TEST(fs::exists(place / "inherited"));
@@ -392,7 +457,7 @@ BOOST_AUTO_TEST_CASE(a_door_may_be_closed_by_the_request_that_came_through_it)
 {
     io::sync io;
     control_server<io::sync> server;
-    server.open(request::stop, abstract("self"), {}, {});
+    server.open(request::stop, abstract("self"), nothing);
     error_code ec;
     outcome<nothing> over;
     server.start(
