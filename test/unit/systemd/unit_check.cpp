@@ -137,7 +137,7 @@ BOOST_AUTO_TEST_CASE(facts_of_a_process_that_systemd_did_not_execute)
     variable const pid{"SYSTEMD_EXEC_PID", std::to_string(::getppid())}, socket{"NOTIFY_SOCKET", "/nowhere"};
     auto const facts = systemd::find_unit_facts();
     BOOST_TEST(!facts.executed);
-    BOOST_TEST((facts.wrapper == os::process_id{::getppid()}));
+    BOOST_TEST((facts.wrapper == ecdysis::os::process_id{::getppid()}));
     has(only(facts), "let the wrapper start this program by exec"); // of the unit it knows nothing
     variable const nobody{"NOTIFY_SOCKET", std::nullopt}; // a shell that systemd has started
     BOOST_TEST(advice(systemd::find_unit_facts(), {.store = true}).empty());
