@@ -56,6 +56,8 @@ struct service
             asio::co_spawn(context, take_over(std::move(fd)), asio::detached);
         if (auto const exit = co_await up.async_wait(asio::use_awaitable); exit.upgraded())
             asio::co_spawn(context, let_go(ecdysis::connection_guard{up.connections()}), asio::detached);
+        else
+            claimed.clear(); // the service was taken back, or stops: the parent goes on with these
         co_await up.async_drain(30s); // what came too late to be handed over goes on here until then
         context.stop();
     }
