@@ -441,7 +441,7 @@ RESTART_TEST(a_parent_that_sends_nonsense)
     });
     play_parent(built, corrupt, [](auto& parent) { // a hello without its fields
         auto short_hello = header(wire::header_size + 2, 2);
-        short_hello.push_back(std::byte{1});
+        short_hello.push_back(std::byte{wire::protocol_version});
         short_hello.push_back(std::byte{0});
         parent.answer(short_hello);
     });
@@ -452,7 +452,7 @@ RESTART_TEST(a_parent_that_sends_nonsense)
     play_parent(built, "a second hello" + out_of_turn, [](auto& parent) { parent.greet(), parent.greet(); });
     play_parent(built, "a frame that only a child sends" + out_of_turn,
                 [](auto& parent) { parent.answer(wire::frame{wire::serving{}}); });
-    play_parent(built, "the parent speaks version 77, this program version 1: parent and child speak different versions",
+    play_parent(built, "the parent speaks version 77, this program version 2: parent and child speak different versions",
                 [](auto& parent) { parent.answer(wire::frame{wire::hello{.version = 77}}); });
     play_parent(built, "the parent did not hand over in time", [](auto& parent) { parent.greet(); },
                 {"--handoff-timeout", "100"});
@@ -523,19 +523,19 @@ RESTART_TEST_OF_OTHER_PROGRAMS(a_child_that_sends_nonsense)
     auto const before = one.look();
     prober load{one.address()};
     std::string const senseless = "reason=\"what the child said makes no sense: the handoff is corrupt\"";
-    std::string const out_of_turn = "reason=\"the child spoke out of turn\"";
+    auto const out_of_turn = [](std::string const& said) { return "reason=\"protocol error: the child sent `" + said + "` while "; };
     for (auto const& [mode, expected] : std::vector<std::pair<std::string, std::string>>{
              {"garbage", "failed phase=handing-over " + senseless},
              {"oversize", "failed phase=handing-over " + senseless},
              {"short", "failed phase=handing-over " + senseless},
              {"truncated", "failed phase=handing-over reason=\""}, // whichever is seen first
-             {"ready-unasked", "failed phase=handing-over " + out_of_turn},
+             {"ready-unasked", "failed phase=handing-over " + out_of_turn("ready")},
              {"wrong-pid", "failed phase=handing-over reason=\"pid 1 answers instead of pid "},
-             {"commit", "failed phase=handing-over reason=\"the child sent a frame that only a parent sends\""},
-             {"stop", "failed phase=starting " + out_of_turn},
-             {"wrong-count", "failed phase=starting reason=\"the child claims from 1000 descriptors, but got 5\""},
-             {"serving-before-ready", "failed phase=starting " + out_of_turn},
-             {"asks-on", "failed phase=starting " + out_of_turn},
+             {"commit", "failed phase=handing-over " + out_of_turn("commit")},
+             {"stop", "failed phase=starting " + out_of_turn("stop")},
+             {"wrong-count", "failed phase=starting reason=\"the child claims from 1000 descriptors, but got 5: the handoff is corrupt\""},
+             {"serving-before-ready", "failed phase=starting " + out_of_turn("serving")},
+             {"asks-on", "failed phase=starting " + out_of_turn("more")},
              {"many-words", "failed phase=starting reason=\"exit status 4: 'quoted' second line xxx"},
              {"closes", "failed phase=starting reason=\"closed the handoff, and did not end\""},
              {"flood-unknown", "failed phase=starting reason=\"not ready within 500 ms\""},

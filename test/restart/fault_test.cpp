@@ -12,8 +12,13 @@ namespace {
 /// The next generation runs under strace, which is no parent of it, with what `inject` says of one system call.
 void run_next_with(service const& it, std::string const& call, std::string const& inject)
 {
-    it.run_next_script("exec strace -D -f -qq -o /dev/null -e signal=none -e trace=" + call + " -e inject=" + call + ":" +
+    it.run_next_script("exec strace -D -f -qq -o " + it.path("trace") + " -e signal=none -e trace=" + call + " -e inject=" + call + ":" +
                        inject + " \"$HOST\" \"$@\"");
+}
+
+bool has_failed(service const& it)
+{
+    return it.read("trace").find("(INJECTED)") != std::string::npos;
 }
 
 boost::test_tools::assertion_result can_trace(boost::unit_test::test_unit_id id)
@@ -28,22 +33,22 @@ boost::test_tools::assertion_result can_trace(boost::unit_test::test_unit_id id)
 
 } // namespace
 
-// Whatever it has to say is said again, that it serves no less than all before and after it.
+// Whatever it has to say is said again, that it serves no less than all before and after it. A pipe would need write(2)
+// to fail, which wakes threads and writes the log, too; what tries again is the same.
 RESTART_TEST_(each_frame_that_cannot_be_sent_at_first, can_trace)
 {
+    if (built.transport != "socketpair")
+        return;
     service one{built, {.arguments = {"--threads", "1"}, .probed = answers_all}}; // strace counts for each thread
     // It asks for hello, descriptors and the end, is ready, serves, is alive, and has taken over.
     for (unsigned i = 1; i <= 7; ++i)
         BOOST_TEST_CONTEXT("frame " << i)
         {
-            // By a pipe it is one write of many: all of them fail now and then, but those that are more than two in a row.
-            if (built.transport == "socketpair")
-                run_next_with(one, "sendmsg", "error=ENOMEM:when=" + std::to_string(i));
-            else
-                run_next_with(one, "write", "error=ENOMEM:when=" + std::to_string(i) + "+7");
+            run_next_with(one, "sendmsg", "error=ENOMEM:when=" + std::to_string(i));
             auto const before = one.pid();
             auto const line = one.upgrade();
             BOOST_TEST(line.starts_with("ok generation=" + std::to_string(i) + " "), line);
+            BOOST_TEST(has_failed(one));
             service::check_ended_well(before);
         }
     one.run_next_well();
@@ -61,6 +66,7 @@ RESTART_TEST_(listen_that_fails, can_trace)
     BOOST_TEST(line.starts_with("ok generation=1 "), line);
     BOOST_TEST(line.find(" warnings=\"") != line.npos, line);
     BOOST_TEST(line.find("Cannot allocate memory") != line.npos, line);
+    BOOST_TEST(has_failed(one));
     service::check_ended_well(before);
     BOOST_TEST(one.ask().generation == 1U);
     one.run_next_well();

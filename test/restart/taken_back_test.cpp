@@ -18,6 +18,7 @@ void check_taken_back(service& it, footprint const& before, std::size_t times = 
     BOOST_TEST(steps.size() == times);
     for (auto const& each : steps)
         BOOST_TEST(each.pid == before.pid);
+    it.check_nothing_left(); // until the child has heard of it, both accept
     it.check_unharmed(before);
     BOOST_TEST(it.steps("upgraded").empty());
     if (it.built().has_manager()) {
@@ -187,8 +188,8 @@ RESTART_TEST(connections_of_a_child_that_is_set_aside)
     BOOST_TEST(held.ask().value().pid == upgrade.child);
     BOOST_TEST(one.ask("unfit").pid == upgrade.child);
     BOOST_TEST(upgrade.line().starts_with("failed phase=probation "));
+    BOOST_TEST(one.wait_for("draining").pid == upgrade.child); // until it has heard that, both accept
     BOOST_TEST(one.ask().pid == before.pid);
-    BOOST_TEST(one.wait_for("draining").pid == upgrade.child);
     auto const answer = held.ask();
     BOOST_REQUIRE(answer.has_value());
     BOOST_TEST(answer->pid == upgrade.child);
@@ -217,7 +218,8 @@ RESTART_TEST(a_second_take_back_ends_the_first)
         BOOST_TEST(held.back().ask().value().pid == upgrade.child);
         BOOST_TEST(one.ask("unfit").pid == upgrade.child);
         BOOST_TEST(upgrade.line().starts_with("failed phase=probation "));
-        BOOST_TEST(look_at(upgrade.child).has_value()); // it drains
+        one.wait_for("draining", children.size());
+        BOOST_TEST(look_at(upgrade.child).has_value());
     }
     BOOST_TEST(gone(children[0]));
     BOOST_TEST(!held[0].receive().has_value());

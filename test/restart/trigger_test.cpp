@@ -111,8 +111,13 @@ RESTART_TEST(storm)
             ::kill(each.pid, SIGHUP);
         BOOST_TEST_REQUIRE(load.go_on(1));
     }
-    // A last one may be on its way, or put off; whoever serves after one more has heard of none.
-    BOOST_TEST(wait_until([&] { return one.upgrade().starts_with("ok "); }));
+    // A last one may be on its way, or put off, or passed on: two upgrades that have none between them have seen the end.
+    std::vector<unsigned> generations{0};
+    BOOST_TEST(wait_until([&] {
+        if (one.upgrade().starts_with("ok "))
+            generations.push_back(one.generation());
+        return generations.size() > 2 && generations.back() == *(generations.end() - 2) + 1;
+    }));
     BOOST_TEST(wait_until([] { return std::ranges::count_if(family::instance().living(), std::not_fn(is_helper)) == 1; }));
     BOOST_TEST(load.go_on());
     auto const counts = load.stop();
@@ -232,7 +237,9 @@ RESTART_TEST(stop_of_the_child_before_the_announcement_is_its_own)
             one.wait_for("committed");
             ::kill(upgrade.child, signal);
             upgrade.go_on();
-            BOOST_TEST(upgrade.line() == "failed phase=serving reason=\"it was stopped\"");
+            auto const line = upgrade.line();
+            BOOST_TEST(line.starts_with("failed phase="), line);
+            BOOST_TEST(line.ends_with(" reason=\"it was stopped\""), line); // it may have said before that it serves
             BOOST_TEST(one.wait_for("taken_back").pid == one.pid());
             service::check_ended_well(upgrade.child);
             one.check_unharmed(before);
@@ -322,10 +329,7 @@ RESTART_TEST(stop_while_draining_after_an_upgrade_leaves_the_child)
         }
         BOOST_TEST(one.wait_for("drained").text == "drained, 0 connections left");
     } else {
-        BOOST_TEST(wait_until([&] { // two that come at once are one
-            ::kill(before.pid, SIGTERM);
-            return !one.steps("drained").empty();
-        }));
+        ::kill(before.pid, SIGUSR1); // another, for two of one kind that come at once may be one
         BOOST_TEST(one.wait_for("drained").text == "drained, 3 connections left");
     }
     one.check_succeeded(before);

@@ -35,7 +35,7 @@ void fails_with(service& under_test, std::string const& expected)
 void recovers(service& under_test)
 {
     under_test.run_next_well();
-    auto const before = under_test.look();
+    auto const before = under_test.settled();
     auto const line = under_test.upgrade();
     BOOST_TEST(line.starts_with("ok generation="), line);
     under_test.check_succeeded(before);

@@ -28,6 +28,8 @@ inline constexpr std::chrono::milliseconds retry_pause{2};
 [[nodiscard]] inline bool may_succeed_later(error_code const& ec) noexcept
 {
     using namespace boost::system::errc;
+    if (is_again(ec)) // also what a transport has made of ETOOMANYREFS and the like, which is of another category
+        return true;
     return ec && ec.category() == boost::system::system_category() && ec != broken_pipe && ec != connection_reset &&
            ec != bad_file_descriptor && ec != not_a_socket && ec != message_size && ec != invalid_argument;
 }
