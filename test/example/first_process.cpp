@@ -23,7 +23,7 @@ class host
 {
 public:
     explicit host(std::string const& io, std::string const& point = {})
-        : it_{{.arguments = {"/bin/sh", "-c",
+        : it_{{.arguments = {"/usr/bin/sh", "-c",
                              (point.empty() ? "" : "echo " + point + " until /here/go > /here/behave; ") + "exec /programs/host_" + io +
                                  "_none_socketpair --listen 127.0.0.1:0 --stop-on 15 --log /here/log --behave /here/behave"},
                .programs = {argument(3) + "/host_" + io + "_none_socketpair"},

@@ -148,24 +148,19 @@ public:
     {
         if (std::exchange(ready_begun_, true) || ready_.known())
             return ready_;
-        try {
-            error_code ec;
-            policies.notify.check(ec);
-            if (ec)
-                throw error{ec, "tell the service manager"};
-            if (pid_file_)
-                pid_file_.prepare();
-            if (!child_side_)
-                first_ready();
-            else
-                child_side_->ready();
-        } catch (error const& e) {
-            ready_.set(e.code(), {}, tried(e.what(), e.code()));
-            if (child_side_)
-                fail(e.what(), e.code());
-            else
-                warn(e.what());
+        if (child_side_ || !signals_.hears_stops()) {
+            become_ready();
+            return ready_;
         }
+        // A stop that has come is heard within two turns of the host's loop.
+        auto& io = policies.io;
+        ready_turn_ = io.at(io::clock::now(), [this, &io] {
+            ready_turn_ = io.at(io::clock::now(), [this] {
+                ready_turn_ = {};
+                if (!ready_.known())
+                    become_ready();
+            });
+        });
         return ready_;
     }
 
@@ -439,6 +434,28 @@ private:
                 warn(std::move(sentence));
     }
 
+    void become_ready()
+    {
+        try {
+            error_code ec;
+            policies.notify.check(ec);
+            if (ec)
+                throw error{ec, "tell the service manager"};
+            if (pid_file_)
+                pid_file_.prepare();
+            if (!child_side_)
+                first_ready();
+            else
+                child_side_->ready();
+        } catch (error const& e) {
+            ready_.set(e.code(), {}, tried(e.what(), e.code()));
+            if (child_side_)
+                fail(e.what(), e.code());
+            else
+                warn(e.what());
+        }
+    }
+
     void first_ready()
     {
         error_code ec;
@@ -611,6 +628,7 @@ private:
     {
         drain_.reset();
         signal_delay_ = {};
+        ready_turn_ = {};
         supervision_.close();
         signals_.close();
         holdings_.sockets().close(life_.unlinks());
@@ -707,6 +725,7 @@ private:
     pid_file pid_file_;
     signal_triggers<Io> signals_;
     handle signal_delay_;
+    handle ready_turn_;
     std::optional<drain_run<Io>> drain_;
 
     std::optional<handoff::child_side<generation>> child_side_;
