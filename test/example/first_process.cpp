@@ -74,7 +74,7 @@ BOOST_AUTO_TEST_CASE(is_stopped_before_it_is_ready, *boost::unit_test::precondit
             BOOST_TEST(it.steps("serving").empty());
             auto const errors = it.steps("error");
             BOOST_REQUIRE(errors.size() == 1U);
-            BOOST_TEST(errors.front().text.find("become ready") != std::string::npos, errors.front().text);
+            BOOST_TEST(errors.front().text.find("stopped") != std::string::npos, errors.front().text);
         }
 }
 

@@ -614,6 +614,8 @@ private:
     {
         auto const left = connections()->count();
         tell(events::drained{left});
+        if (!life_.leaves()) // the host has not waited for an exit, and goes: a child that serves has the service
+            parent_side_->leave();
         close();
         drained_.set({}, left);
     }

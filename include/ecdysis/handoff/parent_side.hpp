@@ -74,6 +74,8 @@ public:
     /// service without being waited for: it hears of it when this process has ended.
     void leave()
     {
+        if (std::exchange(has_left_, true))
+            return;
         if (attempt_ && attempt_->link && machine_.now() == state::committed)
             attempt_->link->read(256); // it may have said that it serves
         bool const serves = machine_.now() >= state::probation && machine_.now() <= state::yielding;
@@ -444,6 +446,7 @@ private:
     std::list<aside> aside_; ///< at most one that was not killed
     asked asking_;           ///< the upgrade event's, while it is fed
     event_queue<occurrence> events_;
+    bool has_left_ = false;
     io::clock::time_point last_ended_{};
 };
 

@@ -85,7 +85,7 @@ handoff::inheritance::descriptor copy_of(door const& parents)
             .claimed = true};
 }
 
-handoff::inheritance::descriptor nothing(std::string const&)
+handoff::inheritance::descriptor no_parent(std::string const&)
 {
     return {};
 }
@@ -94,7 +94,7 @@ struct host
 {
     host() = default;
 
-    void open(std::string const& where, request what = request::upgrade) { server.open(what, where, nothing); }
+    void open(std::string const& where, request what = request::upgrade) { server.open(what, where, no_parent); }
     void claim(std::string const& where, door const& parents)
     {
         server.open(request::upgrade, where, [&](std::string const&) { return copy_of(parents); });
@@ -457,7 +457,7 @@ BOOST_AUTO_TEST_CASE(a_door_may_be_closed_by_the_request_that_came_through_it)
 {
     io::sync io;
     control_server<io::sync> server;
-    server.open(request::stop, abstract("self"), nothing);
+    server.open(request::stop, abstract("self"), no_parent);
     error_code ec;
     outcome<nothing> over;
     server.start(
