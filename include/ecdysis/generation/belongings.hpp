@@ -88,6 +88,7 @@ protected:
         if (ec)
             throw error{ec, "handle the signals that were named"};
     }
+    [[nodiscard]] bool hears_early_stops() const noexcept { return signals_.hears_stops(); }
     /// The others, from ready or commit on. Throws `error`.
     void hear_stop_signals()
     {

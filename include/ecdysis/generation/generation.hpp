@@ -16,6 +16,7 @@
 #include <ecdysis/handoff/child_side.hpp>
 #include <ecdysis/handoff/parent_side.hpp>
 #include <ecdysis/io/outcome.hpp>
+#include <ecdysis/io/turns.hpp>
 #include <ecdysis/launch/program.hpp>
 #include <ecdysis/options.hpp>
 #include <ecdysis/systemd/activation.hpp>
@@ -98,23 +99,10 @@ public:
     {
         if (std::exchange(ready_begun_, true) || ready_.known())
             return ready_;
-        try {
-            error_code ec;
-            policies.notify.check(ec);
-            if (ec)
-                throw error{ec, "tell the service manager"};
-            this->prepare_pid_file();
-            if (!child_side_)
-                first_ready();
-            else
-                child_side_->ready();
-        } catch (error const& e) {
-            ready_.set(e.code(), {}, tried(e.what(), e.code()));
-            if (child_side_)
-                fail(e.what(), e.code());
-            else
-                warn(e.what());
-        }
+        if (child_side_ || !this->hears_early_stops())
+            become_ready();
+        else
+            io::after_two_turns(policies.io, ready_turn_, [this] { become_ready(); });
         return ready_;
     }
 
@@ -172,6 +160,7 @@ public:
     {
         parent_side_->leave(); // first: a child may be given the service
         drain_.close();
+        ready_turn_ = {};
         upgrade_signals_.clear();
         this->leave_all(child_side_ ? child_side_->parent() : this->process());
         stop_.answer();
@@ -339,6 +328,21 @@ private:
                 warn(std::move(sentence));
     }
 
+    void become_ready()
+    try {
+        if (ready_.known()) // a stop came first
+            return;
+        error_code ec;
+        policies.notify.check(ec);
+        if (ec)
+            throw error{ec, "tell the service manager"};
+        this->prepare_pid_file();
+        child_side_ ? child_side_->ready() : first_ready();
+    } catch (error const& e) {
+        ready_.set(e.code(), {}, tried(e.what(), e.code()));
+        child_side_ ? fail(e.what(), e.code()) : warn(e.what());
+    }
+
     void first_ready()
     {
         this->hear_stop_signals();
@@ -386,6 +390,7 @@ private:
          [this] { store_new(); }}};
     stop_requests<generation> stop_{*this, life_};
     upgrade_signals<generation> upgrade_signals_{*this, life_};
+    typename Io::handle ready_turn_;
     drainage<generation> drain_{*this, life_};
 
     std::optional<handoff::child_side<generation>> child_side_;

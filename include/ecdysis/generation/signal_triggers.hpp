@@ -46,7 +46,9 @@ public:
                 check(signal, ec);
                 if (ec)
                     return;
-                bool const waits = meaning(chosen, signal) != request::upgrade && ends_process(signal);
+                bool const stops = meaning(chosen, signal) != request::upgrade;
+                bool const waits = stops && ends_process(signal);
+                hears_stops_ = hears_stops_ || (stops && !waits);
                 if (auto& list = waits ? late : early; !is_in(list, signal))
                     list.push_back(signal);
             }
@@ -64,6 +66,9 @@ public:
         if (!ec && !blocked.empty())
             io::unblock(blocked);
     }
+
+    /// A signal that asks for a stop has a handler from the start.
+    [[nodiscard]] bool hears_stops() const noexcept { return hears_stops_; }
 
     /// The same for the other stop signals, from now on. Once: later calls do nothing, nor one after close().
     void install_late(error_code& ec)
@@ -131,6 +136,7 @@ private:
     options const* chosen_ = nullptr;
     asked f_;
     std::vector<int> late_; ///< those that install_late() will install
+    bool hears_stops_ = false;
     handle installed_early_;
     handle installed_late_;
 };

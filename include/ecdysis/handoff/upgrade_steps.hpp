@@ -8,6 +8,7 @@
 #include <ecdysis/handoff/parent.hpp>
 #include <ecdysis/handoff/wire.hpp>
 #include <ecdysis/io/concept.hpp>
+#include <ecdysis/io/turns.hpp>
 #include <ecdysis/launch/concept.hpp>
 #include <ecdysis/launch/program.hpp>
 #include <ecdysis/notify/concept.hpp>
@@ -142,17 +143,13 @@ public:
                 event::confirmed);
     }
 
-    /// Two turns of the host's loop, in which a signal that has come is heard; and a last look at the child: the manager
-    /// refuses a main process that has ended, and does not say so.
+    /// A signal that has come is heard first. And a last look at the child: the manager refuses a main process that has ended,
+    /// and does not say so.
     void settle(attempt& now)
     {
-        auto& io = generation_.policies.io;
-        now.later = io.at(io::clock::now(), [this, &now, &io] {
-            now.later = io.at(io::clock::now(), [this, &now] {
-                now.later = {};
-                if (now.child && !now.child->has_ended()) // else that is about to be heard
-                    feed_(event::settled);
-            });
+        io::after_two_turns(generation_.policies.io, now.later, [this, &now] {
+            if (now.child && !now.child->has_ended()) // else that is about to be heard
+                feed_(event::settled);
         });
     }
 
