@@ -38,8 +38,7 @@ template <class Io, class Notify, class Transport, class Launch>
 class generation : public belongings<Io, Notify, Transport, Launch>
 {
     using base = belongings<Io, Notify, Transport, Launch>;
-    using base::connections;
-    using base::life_;
+    using base::connections, base::life_;
 
 public:
     using typename base::policy_set;
@@ -181,7 +180,6 @@ public:
         tell(events::warning{std::move(what)});
     }
 
-    /// Whether the stop that was asked for is a partial one.
     [[nodiscard]] bool stops_partially() const noexcept { return stop_.is_partial(); }
 
     /// Accepting ends, and nobody follows. `partially`: what the other generation was told, if it was that one.
@@ -237,7 +235,6 @@ public:
 
     // ---- what the child's side needs
 
-    /// The child's commit: this generation may accept.
     void accept()
     {
         try {

@@ -267,7 +267,6 @@ private:
         attempt_->later = generation_.policies.io.at(end, [this] { close_link_if_answered(); });
     }
 
-    /// Or else when the answer has come.
     void close_link_if_answered()
     {
         attempt_->later = {};
