@@ -231,7 +231,7 @@ RESTART_TEST(stop_of_the_child_before_the_announcement_is_its_own)
 {
     for (int const signal : {SIGTERM, SIGUSR1})
         for (auto const* point : {"may-accept", "accepting"}) {
-            service one{built, {.probed = answers_all}};
+            service one{built, {.arguments = {"--probation", "600000"}, .probed = answers_all}};
             auto const before = one.settled();
             interrupted upgrade{one, point};
             one.wait_for("committed");
