@@ -231,7 +231,7 @@ RESTART_TEST(stop_of_the_child_before_the_announcement_is_its_own)
 {
     for (int const signal : {SIGTERM, SIGUSR1})
         for (auto const* point : {"may-accept", "accepting"}) {
-            service one{built, {.probed = answers_all}};
+            service one{built, {.arguments = {"--probation", "600000"}, .probed = answers_all}};
             auto const before = one.settled();
             interrupted upgrade{one, point};
             one.wait_for("committed");
@@ -330,7 +330,8 @@ RESTART_TEST(stop_while_draining_after_an_upgrade_leaves_the_child)
         BOOST_TEST(one.wait_for("drained").text == "drained, 0 connections left");
     } else {
         ::kill(before.pid, SIGUSR1); // another, for two of one kind that come at once may be one
-        BOOST_TEST(one.wait_for("drained").text == "drained, 3 connections left");
+        auto const text = one.wait_for("drained").text; // the one that was answered may not be closed yet
+        BOOST_TEST((text == "drained, 3 connections left" || text == "drained, 4 connections left"), text);
     }
     one.check_succeeded(before);
     BOOST_TEST(one.steps("stopping").empty());

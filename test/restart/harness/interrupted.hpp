@@ -56,6 +56,12 @@ struct on_probation : begun
             auto const all = it.steps("child_serves");
             return !all.empty() && all.back().text == expected;
         }));
+        // Its parent says so before it has paused, and an accept may be under way there.
+        int in_a_row = 0;
+        BOOST_REQUIRE(wait_until([&] {
+            in_a_row = it.ask().pid == child ? in_a_row + 1 : 0;
+            return in_a_row == 3;
+        }));
         it.behave("");
     }
 };
