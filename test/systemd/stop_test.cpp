@@ -347,18 +347,34 @@ SYSTEMD_TEST_OF_HALF(stop_of_the_main_process_that_ends_before_the_parent)
     BOOST_TEST(!both.one.said("SIGKILL").empty());
 }
 
-// A call says that the drain is over, and is heard by whom it asks.
-SYSTEMD_TEST_OF_HALF(call_at_a_parent_that_drains)
+// They are none of this one: systemd sends them to all, and so may anybody.
+SYSTEMD_TEST_OF_HALF(signals_at_a_parent_that_drains)
 {
     two_generations both{built, how, control_group};
     auto const serving = both.now->ask()->pid;
-    ::kill(both.before, SIGTERM); // counts as the service's, and is none of this one
-    ::kill(both.before, SIGTERM);
+    for (int i = 0; i != 3; ++i)
+        ::kill(both.before, SIGTERM);
     BOOST_TEST(both.one.ask().pid == serving);
     BOOST_TEST(both.one.processes().size() == 2U);
     both.old->check_is_answered(both.before);
     both.one.wait_for("drained");
     both.one.check_serves(1, "generation 1 serving");
+}
+
+// It says that the drain is over.
+SYSTEMD_TEST_OF_HALF(call_at_a_parent_that_drains)
+{
+    unit one{built, how};
+    one.start();
+    connection asking{one.address()}, other{one.address()};
+    BOOST_TEST(asking.ask()->generation == 0U);
+    BOOST_TEST(other.ask()->generation == 0U);
+    BOOST_TEST(one.systemctl("reload").ok());
+    one.wait_for("draining");
+    BOOST_TEST(asking.ask("stop")->generation == 0U);
+    one.wait_for("drained");
+    BOOST_TEST(!other.receive().has_value());
+    one.check_serves(1, "generation 1 serving");
 }
 
 // The same for a child from which the service was taken back.

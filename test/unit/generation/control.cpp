@@ -361,7 +361,7 @@ BOOST_AUTO_TEST_CASE(an_inherited_door_is_verified_and_answers)
     handoff::bequest given;
     parent.server.bequeath(given);
     BOOST_REQUIRE(given.records.size() == 1U);
-    BOOST_TEST(given.records.front().name == "upgrade unix " + where);
+    BOOST_TEST(given.records.front().name == "upgrade " + where);
 
     host child;
     BOOST_CHECK_THROW(child.claim(place / "other", parent.server.doors().front()), error);
