@@ -98,6 +98,26 @@ protected:
             throw error{ec, "handle the signals that ask for a stop"};
     }
 
+    /// The control sockets are this generation's to answer.
+    void answer_doors(typename control_server<Io>::asked f)
+    {
+        error_code ec;
+        control_.start(policies.io, std::move(f), ec);
+        if (ec)
+            warn_("watch the control sockets: " + ec.message() + "; trying again");
+    }
+
+    /// Where it is too late to fail.
+    template <class F>
+    void or_warn(F f)
+    {
+        try {
+            f();
+        } catch (error const& e) {
+            warn_(e.what());
+        }
+    }
+
     /// Before ready: so that only a rename is left that can fail. Throws `error`.
     void prepare_pid_file()
     {
@@ -153,9 +173,9 @@ protected:
         if (!life_.is_main())
             return;
         if (!partially)
-            supervision_.stops();
-        else // the process lives on, and a kept duplicate would listen on
-            holdings_.store().take_out_sockets();
+            return supervision_.stops();
+        supervision_.stops_partially();
+        holdings_.store().take_out_sockets(); // the process lives on, and a kept duplicate would listen on
     }
 
     /// What still arrives is the next generation's, or nobody's. `parent`: the pid file may still name it.

@@ -222,7 +222,8 @@ private:
                                                     " may\"");
             return;
         }
-        tell_(door.what, by, requester{std::move(connection)});
+        auto const tell = tell_; // which may start this anew
+        tell(door.what, by, requester{std::move(connection)});
     }
 
     // A list, for a door must stay where it is while it is watched.

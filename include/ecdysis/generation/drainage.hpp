@@ -49,6 +49,8 @@ public:
     /// It may be over.
     void check()
     {
+        if (life_.drains_late() && !generation_.parent_side().awaits_end())
+            return perform(life_.on(life::event::grace_deadline));
         if (!life_.drains() || life_.drained() || open().count() != 0 || generation_.holds_drain())
             return;
         // What stayed open during the drain ends first: it may have accepted one more just now.

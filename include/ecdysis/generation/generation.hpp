@@ -120,11 +120,12 @@ public:
     {
         if (what != request::upgrade)
             return stop_.ask(what, by, std::move(who));
-        if (life_.may_upgrade() || life_.leaves())
+        if (life_.may_upgrade())
             return parent_side_->upgrade(by, std::move(who));
         // From commit on the upgrade that made this generation runs until the service is its own.
-        tell(events::refused{by, life_.has_accepted() ? errc::busy : errc::not_serving});
-        who.answer(life_.has_accepted() ? "busy" : "failed reason=\"not serving\"");
+        bool const busy = life_.has_accepted() && !life_.leaves();
+        tell(events::refused{by, busy ? errc::busy : errc::not_serving});
+        who.answer(busy ? "busy" : "failed reason=\"not serving\"");
     }
 
     void fail(std::string const& why, error_code ec = errc::child_failed)
@@ -132,8 +133,6 @@ public:
         if (child_side_)
             child_side_->fail(why, ec);
     }
-
-    // ---- what triggers and the drain need
 
     void perform(life::actions const& todo) { drain_.perform(todo); }
 
@@ -158,6 +157,8 @@ public:
     void close()
     {
         parent_side_->leave(); // first: a child may be given the service
+        if (child_side_)
+            child_side_->leave();
         drain_.close();
         ready_turn_ = {};
         upgrade_signals_.clear();
@@ -219,6 +220,8 @@ public:
     {
         this->hand_over(records, claims, std::move(channel));
         exit_.set({}, {exit::kind::upgraded, by});
+        if (stop_.is_partial())
+            stop_.answer();
         connections().begin_draining();
         if (upgrade_signals_.take())
             static_cast<void>(parent_side_->pass_signal_on());
@@ -237,11 +240,7 @@ public:
 
     void accept()
     {
-        try {
-            this->hear_stop_signals();
-        } catch (error const& e) {
-            warn(e.what());
-        }
+        this->or_warn([this] { this->hear_stop_signals(); });
         this->begin_accepting();
         ready_.set({});
         if (exit_.awaited()) // since before the commit, when it could not be said
@@ -253,11 +252,7 @@ public:
     {
         supervision().takes_over(); // first: the watchdog waits
         this->begin_service();
-        try {
-            this->publish_pid_file();
-        } catch (error const& e) {
-            warn(e.what());
-        }
+        this->or_warn([this] { this->publish_pid_file(); });
         watch_doors();
         tell(events::yours{});
         if (signal_came)
@@ -272,11 +267,21 @@ public:
         upgrade_signals_.begin_kept();
     }
 
+    /// A frame says so, or a trigger of our own before the service was ours. An upgrade of our own may run by then.
+    void stop_by_parent(bool partially)
+    {
+        if (life_.leaves())
+            return;
+        stop_.note(partially, {.from = trigger::source::handoff});
+        life_.is_main() ? parent_side_->stop() : begin_stop(partially);
+    }
+
     /// The service was given to a generation that stops: it ends with this one.
     void end_service()
     {
         perform(life_.on(life::event::service_ours));
         this->say_stopping(stop_.is_partial());
+        watch_doors();
     }
 
     void give_up(error_code why, std::string const& text)
@@ -291,12 +296,7 @@ public:
     /// The control sockets are this generation's to answer.
     void watch_doors()
     {
-        error_code ec;
-        this->doors().start(
-            policies.io,
-            [this](request what, trigger by, requester who) { ask(what, by, std::move(who)); }, ec);
-        if (ec)
-            warn("watch the control sockets: " + ec.message() + "; trying again");
+        this->answer_doors([this](request what, trigger by, requester who) { ask(what, by, std::move(who)); });
     }
 
 private:

@@ -147,6 +147,7 @@ public:
     {
         child_channel_ = std::move(channel);
         inventory_.end_claimed(records, claims);
+        states_.forget();
     }
 
 private:

@@ -236,7 +236,8 @@ public:
     void end_for_parent()
     {
         for (auto& one : sockets_) {
-            end(one, os::unlinked::fresh);
+            if (!one.inherited)
+                end(one, os::unlinked::fresh);
             one.source->end(!one.inherited);
         }
     }

@@ -62,6 +62,8 @@ public:
     /// A stop is under way, or over.
     [[nodiscard]] constexpr bool stops() const noexcept { return stop_passed_ || state_ == state::stopping; }
     [[nodiscard]] constexpr bool drains() const noexcept { return drain_ != drain::not_begun; }
+    /// Its deadline has passed, and it is not over: only a child's end is awaited.
+    [[nodiscard]] constexpr bool drains_late() const noexcept { return drain_ == drain::late; }
     [[nodiscard]] constexpr bool drained() const noexcept { return drain_ == drain::over; }
 
     /// The service manager takes this process for the main one: it hears what this one says.

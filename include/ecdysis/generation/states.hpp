@@ -104,6 +104,13 @@ public:
                 fill(one);
     }
 
+    /// The service is a child's: what was filled is its own.
+    void forget() noexcept
+    {
+        for (auto& one : ours_)
+            one.file.reset();
+    }
+
     /// The upgrade has failed.
     void undo() noexcept
     {

@@ -3,6 +3,7 @@
 #define ECDYSIS_HANDOFF_ACTIONS_HPP
 
 #include <array>
+#include <cassert>
 #include <cstddef>
 #include <initializer_list>
 
@@ -20,7 +21,11 @@ public:
             push(action);
     }
 
-    constexpr void push(Action action) noexcept { list_[count_++] = action; }
+    constexpr void push(Action action) noexcept
+    {
+        assert(count_ < list_.size());
+        list_[count_++] = action;
+    }
 
     [[nodiscard]] constexpr Action const* begin() const noexcept { return list_.data(); }
     [[nodiscard]] constexpr Action const* end() const noexcept { return list_.data() + count_; }

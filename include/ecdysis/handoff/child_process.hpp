@@ -45,10 +45,12 @@ public:
     /// It was killed by us, so how it ended says nothing about it.
     [[nodiscard]] bool was_killed() const noexcept { return was_killed_; }
 
-    /// Calls `ended` once when it has. Where it cannot be watched now that is tried again, and `ec` says why.
-    void watch(std::function<void()> ended, error_code& ec)
+    /// Calls `ended` once when it has, and is reaped; `seen` when its end is seen, which may be sooner. Where it cannot be
+    /// watched now that is tried again, and `ec` says why.
+    void watch(std::function<void()> ended, error_code& ec, std::function<void()> seen = {})
     {
         ended_ = std::move(ended);
+        seen_ = std::move(seen);
         watch_ = {}; // one watch for a descriptor at a time
         watch(ec);
     }
@@ -99,6 +101,8 @@ private:
     /// A child that is the manager's is the manager's to reap, and not at once, and how it ended is known only then.
     void reap()
     {
+        if (auto const seen = std::exchange(seen_, nullptr))
+            seen();
         error_code ec;
         status_ = launch_.reap(child_, ec);
         if (is_again(ec) && ++looks_ != 500) {
@@ -120,6 +124,7 @@ private:
     bool was_killed_ = false;
     unsigned looks_ = 0; ///< at how it ended, so far
     std::function<void()> ended_;
+    std::function<void()> seen_;
     typename Io::handle watch_;
 };
 

@@ -69,13 +69,6 @@ public:
     child_side(child_side const&) = delete;
     child_side& operator=(child_side const&) = delete;
 
-    /// A host that goes before it was ready says so, with what it said last.
-    ~child_side()
-    {
-        if ((machine_.now() == state::starting || machine_.now() == state::waiting) && !generation_.in_fork())
-            say_failed(words_.empty() ? "ended before it was committed" : words_);
-    }
-
     [[nodiscard]] unsigned number() const noexcept { return number_; }
     [[nodiscard]] os::process_id parent() const noexcept { return parent_; }
     /// The parent started us as a child of its own parent process.
@@ -106,6 +99,14 @@ public:
     void ready() { feed(occurrence::host_ready); }
     void serves() { feed(occurrence::host_serves); }
     void stop() { feed(occurrence::stop); }
+    /// The host ends this generation, and has not stopped it.
+    void leave()
+    {
+        if (machine_.now() == state::committed || machine_.now() == state::serving)
+            stop();
+        else if (received_ && machine_.now() < state::committed)
+            fail(words_.empty() ? "ended before it was committed" : std::string{words_}, errc::stopped);
+    }
     /// What is said if this generation ends without a word of its own.
     void remember(std::string_view why) { words_ = why; }
     /// What the service's requester should hear, when the service is ours.
@@ -221,17 +222,18 @@ private:
             return generation_.take_service(signal_came_);
         case action::heed_signals: return generation_.heed_passed_signal();
         case action::give_up: return give_up();
-        case action::stop: return generation_.begin_stop(partial_stop_);
+        case action::stop: return generation_.stop_by_parent(partial_stop_);
         case action::end_service: return generation_.end_service();
         case action::read_rest:
             link_->read(256);
             link_->unwatch();
             return events_.add(occurrence::nothing_left);
         case action::close_handoff:
+            if (std::exchange(closing_, true))
+                return;
             parent_watch_ = {};
             parent_fd_.reset();
             link_->unwatch();
-            closing_ = true;
             return close_when_sent();
         }
     }

@@ -33,7 +33,7 @@ public:
     confirmed_message& operator=(confirmed_message const&) = delete;
     ~confirmed_message()
     {
-        if (queued_ && !was_sent_)
+        if (queued_ && sent_)
             queue_.cancel(queued_);
     }
 
@@ -41,7 +41,7 @@ public:
     {
         std::weak_ptr const alive = alive_; // it may be sent at once, and with that end
         auto const key = queue_.add(what, [this](error_code ec) {
-            was_sent_ = true;
+            was_sent_ = !ec;
             std::weak_ptr const still = alive_;
             std::exchange(sent_, nullptr)(ec);
             if (!ec && !still.expired())

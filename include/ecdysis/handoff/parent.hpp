@@ -84,7 +84,7 @@ public:
         stop_child,     ///< the same, as the service stops
         read_rest,      ///< read all frames that are there, then give the event nothing_left
         reap,
-        close_handoff,  ///< drop our end and the watch on the child
+        close_handoff,  ///< drop our end
         restore,        ///< undo what the upgrade changed: state, what the manager was told
         report_committed,
         report_ok,
@@ -119,6 +119,8 @@ public:
     {
         return state_ >= state::confirming && state_ <= state::retired;
     }
+    /// A stop came after the announcement: the child that gets the service is to stop, too.
+    [[nodiscard]] constexpr bool stops_child() const noexcept { return stop_; }
     /// The drain may not be over yet: a child must be reaped, or hear something first.
     [[nodiscard]] constexpr bool holds_drain() const noexcept
     {
@@ -473,7 +475,8 @@ private:
             if (!stop_)
                 return back_to_serving({action::disarm, action::reap, action::resume});
             state_ = state::stopped;
-            return {action::disarm, action::reap, action::close_handoff, action::stop, action::report_failed};
+            return {action::disarm, action::reap,    action::close_handoff,
+                    action::stop,   action::restore, action::report_failed};
         case state::yielded: // an ordinary crash, and whoever asked should not hear `ok`
             state_ = state::retired;
             return {action::disarm, action::reap, action::close_handoff, action::report_failed};

@@ -84,6 +84,8 @@ public:
         if (serves) {
             if (machine_.now() != state::yielding)
                 attempt_->link->send(yours{generation_.signals().take().has_value()});
+            if (machine_.stops_child())
+                attempt_->link->send(handoff::stop{stop_reason()});
             retire();
             report_ok();
         } else if (machine_.upgrading() && attempt_ && attempt_->child && *attempt_->child) {
@@ -148,13 +150,12 @@ private:
         }
         for (auto const todo : actions)
             perform(todo);
-        bool const is_over = attempt_ && machine_.now() == state::serving;
-        if (is_over) {
+        if (attempt_ && machine_.now() == state::serving) {
             last_ended_ = io::clock::now();
-            attempt_.reset();
-        }
-        if (is_over)
             generation_.signals().begin_kept();
+        }
+        if (machine_.now() == state::serving || machine_.now() == state::stopped)
+            attempt_.reset();
         generation_.handoff_moved();
     }
 
@@ -170,8 +171,8 @@ private:
             return steps_.reach_manager(*attempt_);
         case action::commit: return steps_.commit(*attempt_);
         case action::pause:
-            generation_.tell(events::child_serves{attempt_->pid});
-            return generation_.holdings().sockets().pause(attempt_->bequest.records, attempt_->claims);
+            generation_.holdings().sockets().pause(attempt_->bequest.records, attempt_->claims);
+            return generation_.tell(events::child_serves{attempt_->pid});
         case action::resume:
             generation_.holdings().sockets().resume();
             return generation_.tell(events::taken_back{attempt_->pid});
@@ -249,7 +250,10 @@ private:
         attempt_->link->tell([this](heard what, frame& said, auto&, error_code ec) { hear(what, said, ec); });
         feed(occurrence::launched);
         error_code ec;
-        attempt_->child->watch([this] { feed(occurrence::child_ended); }, ec);
+        attempt_->child->watch([this] { feed(occurrence::child_ended); }, ec, [this] {
+            if (machine_.has_committed_child()) // nobody accepts, and how the child ended may be known late
+                generation_.holdings().sockets().resume();
+        });
         if (!ec)
             attempt_->link->watch(ec);
         if (ec) {
@@ -343,8 +347,6 @@ private:
         asking_.answer(line);
     }
 
-    // ---- words
-
     void fail_with(std::string reason, error_code why = errc::child_failed)
     {
         if (attempt_)
@@ -355,8 +357,6 @@ private:
     {
         return generation_.stops_partially() ? handoff::stop::reason::partial : handoff::stop::reason::service;
     }
-
-    // ---- the timer
 
     void arm(std::chrono::milliseconds time)
     {
@@ -373,7 +373,7 @@ private:
     /// After a pause of this process or the machine both may be due, the time and what the child had said before.
     void is_due(unsigned mine)
     {
-        if (attempt_->link)
+        if (attempt_->link && machine_.now() != state::launching)
             attempt_->link->read(256);
         if (!attempt_ || attempt_->armed != mine)
             return;

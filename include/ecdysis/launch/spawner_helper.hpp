@@ -128,8 +128,8 @@ private:
     {
         error_code ec;
         auto& [last, before] = started_;
-        bool const lives = last.pidfd && !os::is_readable_within(last.pidfd, std::chrono::milliseconds{0});
-        before = lives ? std::move(last) : process{};
+        if (last.pidfd && !os::is_readable_within(last.pidfd, std::chrono::milliseconds{0}))
+            before = std::move(last);
         last = {};
         raise_descriptor_limit(what.descriptor_limit);
         std::vector<os::owned_fd> received;

@@ -104,6 +104,13 @@ public:
         feed_watchdog();
     }
 
+    /// Accepting ends, and what the manager hears of that is the host's to say; but the reload that it was told of is over.
+    void stops_partially()
+    {
+        if (std::exchange(extend_, {}))
+            say({.what = step::kind::ready, .status = "partially stopped"});
+    }
+
     void stops()
     {
         stops_ = true;
