@@ -334,7 +334,7 @@ BOOST_AUTO_TEST_CASE(stop_while_the_rest_of_a_dead_child_is_read)
             .expect(event::child_ended, {action::read_rest}, p.now())
             .expect(event::stop, {}, p.now())
             .expect(event::nothing_left,
-                    {action::disarm, action::reap, action::close_handoff, action::stop, action::report_failed},
+                    {action::disarm, action::reap, action::close_handoff, action::stop, action::restore, action::report_failed},
                     state::stopped)
             .ends_service(true);
 }
@@ -372,7 +372,7 @@ BOOST_AUTO_TEST_CASE(stop_during_the_barrier_of_a_child_that_has_ended_is_the_pa
     conversation{then(confirming(), {event::stop})}
         .expect(event::child_ended, {action::read_rest}, state::settling)
         .expect(event::nothing_left,
-                {action::disarm, action::reap, action::close_handoff, action::stop, action::report_failed},
+                {action::disarm, action::reap, action::close_handoff, action::stop, action::restore, action::report_failed},
                 state::stopped)
         .ends_service(true);
 }
@@ -387,7 +387,7 @@ BOOST_AUTO_TEST_CASE(a_child_that_is_stopped_as_the_main_process_ends_the_servic
         conversation{then(p, {event::child_ended})}
             .expect(event::child_stops, {}, p.now())
             .expect(event::nothing_left,
-                    {action::disarm, action::reap, action::close_handoff, action::stop, action::report_failed},
+                    {action::disarm, action::reap, action::close_handoff, action::stop, action::restore, action::report_failed},
                     state::stopped);
     conversation{then(yielding(), {event::child_stops})}
         .expect(event::yours_lost,
