@@ -158,7 +158,7 @@ public:
     {
         parent_side_->leave(); // first: a child may be given the service
         if (child_side_)
-            child_side_->leave();
+            child_side_->leave(life_.drains());
         drain_.close();
         ready_turn_ = {};
         upgrade_signals_.clear();

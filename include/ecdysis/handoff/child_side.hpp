@@ -99,10 +99,10 @@ public:
     void ready() { feed(occurrence::host_ready); }
     void serves() { feed(occurrence::host_serves); }
     void stop() { feed(occurrence::stop); }
-    /// The host ends this generation, and has not stopped it.
-    void leave()
+    /// The host ends this generation, and has not stopped it. `lives_on`: its process does, so the end of that says nothing.
+    void leave(bool lives_on)
     {
-        if (machine_.now() == state::committed || machine_.now() == state::serving)
+        if (lives_on && (machine_.now() == state::committed || machine_.now() == state::serving))
             stop();
         else if (received_ && machine_.now() < state::committed)
             fail(words_.empty() ? "ended before it was committed" : std::string{words_}, errc::stopped);
