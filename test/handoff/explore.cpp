@@ -413,6 +413,9 @@ BOOST_AUTO_TEST_CASE(every_order_of_events_keeps_the_rules)
 {
     auto starts = every_kind();
     std::ranges::copy(one_after_another(), std::back_inserter(starts));
+#ifdef __SANITIZE_ADDRESS__
+    starts.resize(4); // a share, for it takes several times as long
+#endif
     reached all;
     finding sum;
     for (auto const& p : starts) {
@@ -423,9 +426,10 @@ BOOST_AUTO_TEST_CASE(every_order_of_events_keeps_the_rules)
     }
     std::cout << "explored " << sum.states << " states, " << sum.steps << " steps\n";
 
-    auto const each = [](auto const& seen, auto const& names) {
+    bool const is_all = starts.size() == every_kind().size() + one_after_another().size();
+    auto const each = [is_all](auto const& seen, auto const& names) {
         for (std::size_t i = 0; i != seen.size(); ++i)
-            BOOST_TEST(seen[i], names[i] << " never came");
+            BOOST_TEST((seen[i] || !is_all), names[i] << " never came");
     };
     each(all.moves, handoff::test::what_names);
     each(all.parents, handoff::parent_states);
