@@ -272,6 +272,10 @@ RESTART_TEST(a_stop_of_all_processes_is_one_stop)
     one.behave("");
     auto asker = one.at_control();
     one.wait_for("serving", 2); // which the parent has not read
+    BOOST_TEST(wait_until([&] { // and it accepts until it stands still
+        auto const now = look_at(one.pid());
+        return now && now->state == 'T';
+    }));
     auto const child = one.child();
     connection fresh{one.address()};
     BOOST_TEST(fresh.ask().value().pid == child);
