@@ -14,6 +14,8 @@
 #define BOOST_TEST_MODULE upgrader
 #include <boost/test/unit_test.hpp>
 
+#include "upgrade.hpp"
+
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -92,20 +94,6 @@ options with(char const* role)
     auto const self = std::filesystem::read_symlink("/proc/self/exe").string();
     return {.program = self,
             .arguments = {self, std::string{"--run_test=role/"} + role, "--log_level=nothing", "--report_level=no"}};
-}
-
-/// Asks for an upgrade, runs until its end is told, and gives what was told.
-std::string upgrade(sync_upgrader& up)
-{
-    std::string told;
-    up.request_upgrade([&](std::string const& line) {
-        told = line;
-        up.request_partial_stop();
-    });
-    up.wait();
-    if (told.empty()) // the child has still to say that it has taken the service over
-        up.drain(10s);
-    return told;
 }
 
 } // namespace

@@ -320,7 +320,7 @@ private:
         });
         if (child_side_)
             child_side_->watch();
-        if (!child_side_)
+        else
             for (auto& sentence : policies.notify.advice())
                 warn(std::move(sentence));
     }

@@ -8,6 +8,8 @@
 #define BOOST_TEST_MODULE generation
 #include <boost/test/unit_test.hpp>
 
+#include "../upgrade.hpp"
+
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/wait.h>
@@ -66,20 +68,6 @@ void stay_until_gone(sync_upgrader& up, fs::path const& file)
         up.request_stop();
     }};
     up.wait();
-}
-
-/// Asks for an upgrade, runs until its end is told, and gives what was told.
-std::string upgrade(sync_upgrader& up)
-{
-    std::string told;
-    up.request_upgrade([&](std::string const& line) {
-        told = line;
-        up.request_partial_stop();
-    });
-    up.wait();
-    if (told.empty()) // the child has still to say that it has taken the service over
-        up.drain(10s);
-    return told;
 }
 
 } // namespace

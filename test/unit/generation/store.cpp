@@ -10,6 +10,7 @@
 #include <boost/test/unit_test.hpp>
 
 #include "../systemd/passed.hpp"
+#include "../upgrade.hpp"
 
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -110,20 +111,6 @@ options with(std::string const& role, lines* unclaimed = nullptr)
                 unclaimed->push_back("warning: " + e.text());
         };
     return result;
-}
-
-/// Asks for an upgrade, runs until its end is told, and gives what was told.
-std::string upgrade(storing_upgrader& up)
-{
-    std::string told;
-    up.request_upgrade([&](std::string const& line) {
-        told = line;
-        up.request_partial_stop();
-    });
-    up.wait();
-    if (told.empty()) // the child has still to say that it has taken the service over
-        up.drain(10s);
-    return told;
 }
 
 /// Runs what was posted before.
