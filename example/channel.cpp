@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: BSL-1.0
 // Sends back what it is sent, and hands its live connections over: none has to end for an upgrade.
 //
-// Each is offered as long as it lives, with its number beside it. The child claims what there is and says so over the
-// channel, "claimed 1 2 5". When the service is the child's, the parent lets go of each connection once it has sent back all
-// that it read of it, and says so, "yours 2". Not sooner: until then the parent may take the service back. So two never read
-// from one connection, but for a child that was taken back and drains longer than its patience below.
+// Each is offered as long as it lives, by its number. The child claims what there is and says so over the channel,
+// "claimed 1 2 5". When the service is the child's, and not sooner, the parent sends back what it has read of each and lets go
+// of it, "yours 2". So two never read from one connection, but for a child that is taken back and outlives its patience below.
 #include "arguments.hpp"
 #include "stderr_log.hpp"
 
@@ -30,8 +29,7 @@ using connection = upgrader::tcp_listener::connection; // a socket, and the guar
 
 namespace {
 
-// co_await gives [error_code, result] instead of throwing.
-constexpr auto as_result = asio::as_tuple(asio::use_awaitable);
+constexpr auto as_result = asio::as_tuple(asio::use_awaitable); // co_await gives [error_code, result] and does not throw
 
 struct service
 {
@@ -64,8 +62,7 @@ struct service
 
     asio::awaitable<void> accept_all()
     {
-        // Until it throws that this has ended: the next generation accepts, or we stop.
-        for (;;)
+        for (;;) // until it throws that this has ended: the next generation accepts, or we stop
             asio::co_spawn(context, serve(++last, co_await listener.async_accept(asio::use_awaitable)), asio::detached);
     }
 

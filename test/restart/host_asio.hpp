@@ -36,6 +36,8 @@ asio::awaitable<void> talk(service<Upgrader>& with, std::shared_ptr<Socket> sock
                                           socket->cancel(ignored);
                                       });
                                   }};
+    // co_spawn may begin inside the coroutine that has accepted, which a slow answer would hold up.
+    co_await asio::post(asio::use_awaitable);
     auto const fd = socket->native_handle();
     for (bool last = false;;) {
         for (auto end = text.find('\n'); end != text.npos && !last; end = text.find('\n')) {
