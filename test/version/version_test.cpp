@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 // Real processes of this version of the library and of earlier ones, one the parent and one the child.
+//
+// An earlier commit is known by its id, and its hosts are built from what the history has of it: see older.sh.
 #define BOOST_TEST_MODULE version
 #include "../restart/harness.hpp"
 
@@ -9,6 +11,9 @@ namespace {
 
 /// The last commit whose wire was version 1: it told the service manager before commit.
 constexpr char const* version_1 = "0a45633139fd38f0fe1be7c999a53a0f24bf4c3f";
+
+/// A commit with version 2, which is kept from then on.
+constexpr char const* version_2 = "4ca2e7c64da767d570b130e075d72ae6c506d515";
 
 /// The host of an earlier commit; the second argument is where older.sh has built it.
 std::string older(char const* commit, assembly const& built)
@@ -22,7 +27,7 @@ std::string older(char const* commit, assembly const& built)
 boost::test_tools::assertion_result is_in_history(boost::unit_test::test_unit_id)
 {
     auto const& suite = boost::unit_test::framework::master_test_suite();
-    auto const missing = suite.argc >= 3 && std::filesystem::exists(std::filesystem::path{suite.argv[2]} / version_1 / "missing");
+    auto const missing = suite.argc >= 3 && std::filesystem::exists(std::filesystem::path{suite.argv[2]} / "missing");
     boost::test_tools::assertion_result result{!missing};
     result.message() << "this clone has no history";
     return result;
@@ -73,6 +78,43 @@ BOOST_AUTO_TEST_CASE(a_parent_of_version_1_hears_from_its_child_what_to_do, *boo
             check_refuses(one, "the parent speaks version 1, this program version 2");
             one.run_next(older(version_1, built)); // it serves on, and is upgraded as before
             BOOST_TEST(one.upgrade().starts_with("ok generation=1 "));
+            one.stop();
+        }
+}
+
+// Forward and back, again and again: a later version is installed, and taken back.
+RESTART_TEST_(version_2_is_kept, is_in_history)
+{
+    auto const earlier = older(version_2, built);
+    service one{built, starting_with(earlier)};
+    for (int i = 0; i != 2; ++i)
+        for (auto const& program : {built.path(), earlier}) {
+            auto const before = one.settled();
+            one.run_next(program);
+            auto const line = one.upgrade();
+            BOOST_TEST(line.starts_with("ok generation="), line);
+            one.check_succeeded(before);
+        }
+    one.stop();
+}
+
+// What a parent of either takes back, it does from a child of the other.
+RESTART_TEST_(either_takes_back_from_the_other, is_in_history)
+{
+    auto const earlier = older(version_2, built);
+    for (auto const& [parent, child] : {std::pair{built.path(), earlier}, std::pair{earlier, built.path()}})
+        BOOST_TEST_CONTEXT(parent)
+        {
+            service one{built, starting_with(parent)};
+            auto const before = one.settled();
+            one.run_next(child);
+            one.behave("may-accept unfit no such upstream");
+            auto const line = one.upgrade();
+            BOOST_TEST(line.starts_with("failed phase=serving reason=\"the new generation gave up: no such upstream"), line);
+            one.check_unharmed(before);
+            one.behave("");
+            BOOST_TEST(one.upgrade().starts_with("ok generation=1 "));
+            one.check_succeeded(before);
             one.stop();
         }
 }
