@@ -49,7 +49,8 @@ struct options
     /// only answer.
     std::chrono::milliseconds probation{0};
     /// Parent: how long a child that said fail() before commit may take to end, and one from which the service was taken back
-    /// to answer that; then SIGKILL. And how long after the deadline of its own drain it waits for a child's end.
+    /// to answer that; then SIGKILL. How long one may take to end by that, before it is left to itself. And how long after the
+    /// deadline of its own drain it waits for a child's end.
     std::chrono::milliseconds kill_grace{5'000};
     /// Parent: how long a child with a commit may drain after the service was taken back, or stopped; then SIGKILL.
     std::chrono::milliseconds drain_timeout{60'000};

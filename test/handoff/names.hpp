@@ -27,7 +27,7 @@ inline constexpr std::array parent_events{
 inline constexpr std::array parent_actions{
     "tell_reloading", "launch",    "send_next",     "reach_manager", "commit",        "pause",         "resume",
     "ask_alive",      "announce",  "settle",        "send_yours",    "retire",        "stop",          "send_stop",
-    "kill",           "set_aside", "stop_child",    "read_rest",     "reap",          "close_handoff", "restore",
+    "kill",           "leave_alone", "set_aside",   "stop_child",    "read_rest",     "reap",          "close_handoff", "restore",
     "report_committed", "report_ok", "report_failed", "report_manager_late", "refuse_busy", "refuse_not_serving",
     "arm_ready",      "arm_barrier", "arm_serving", "arm_probation", "arm_taken",     "arm_kill",      "disarm"};
 
@@ -42,10 +42,11 @@ inline constexpr std::array child_actions{"ask",           "send_ready", "send_f
                                           "heed_signals",  "give_up",    "stop",      "end_service",  "read_rest",
                                           "close_handoff"};
 
-inline constexpr std::array set_aside_states{"telling", "draining", "killed", "gone"};
-inline constexpr std::array set_aside_events{"began",    "child_stops",   "replaced",
+inline constexpr std::array set_aside_states{"telling", "draining", "killed", "left_alone", "gone"};
+inline constexpr std::array set_aside_events{"began",    "left_alone",    "child_stops", "replaced",
                                              "deadline", "parent_leaves", "child_ended"};
-inline constexpr std::array set_aside_actions{"send_stop", "arm_grace", "arm_drain", "disarm", "kill", "reap"};
+inline constexpr std::array set_aside_actions{"send_stop", "arm_grace", "arm_drain", "disarm", "release_drain",
+                                              "kill",      "reap"};
 
 static_assert(parent_states.size() == static_cast<std::size_t>(parent::state::stopped) + 1);
 static_assert(parent_events.size() == static_cast<std::size_t>(parent::event::deadline) + 1);

@@ -666,7 +666,7 @@ private:
             w.expect(armed(timer::taken), rule);
             break;
         case Parent::state::ending:
-            w.expect(armed(timer::kill) || c.doomed || !c.alive || c.launch != launching::none, rule);
+            w.expect(armed(timer::kill) || c.launch != launching::none, rule);
             break;
         case Parent::state::serving:
         case Parent::state::retired:
@@ -730,7 +730,8 @@ private:
     /// A stopped parent ends after its children.
     bool held_for_a_child() const noexcept
     {
-        return parent_.holds_drain() || (parent_.ends_service() && is.child[aside].kind != program::nobody);
+        return parent_.holds_drain() ||
+               (parent_.ends_service() && is.child[aside].kind != program::nobody && set_aside_.holds_drain());
     }
     bool held() const noexcept { return held_for_a_child() || (awaits_confirmation() && !late()); }
     bool late() const noexcept
@@ -907,8 +908,15 @@ private:
         case action::kill:
             w.expect(!c.committed, "a child with a commit is told to stop before it is killed");
             c.given_up = true;
-            c.doomed = c.alive; // what is still being launched is killed when it comes
-            w.expect(c.watched || c.launch != launching::none, "only a child that was launched is killed");
+            c.doomed = c.alive;
+            w.expect(c.watched, "only a child that was launched is killed");
+            break;
+        case action::leave_alone:
+            w.expect(c.doomed || !c.alive, "only a child that was killed is left alone");
+            w.expect(!c.reaped, "a child that was reaped is gone");
+            expect_reaped(left_alone(), w);
+            forget(0);
+            ++is.dying;
             break;
         case action::set_aside:
         case action::stop_child:
@@ -1044,7 +1052,8 @@ private:
         if (!is.cut_short) {
             w.expect(c.kind == program::nobody || c.committed,
                      "a child without a commit is reaped before the drain is over");
-            w.expect(!life_.is_main() || is.child[aside].kind == program::nobody, "the main process ends last");
+            w.expect(!life_.is_main() || is.child[aside].kind == program::nobody || !set_aside_.holds_drain(),
+                     "the main process ends last");
             w.expect(!is.owed, "an upgrade that is over has been reported");
         }
         if (is.child[aside].kind != program::nobody)
@@ -1133,6 +1142,12 @@ private:
         (void)it.on(SetAside::event::replaced);
         return it;
     }
+    static SetAside left_alone()
+    {
+        SetAside it;
+        (void)it.on(SetAside::event::left_alone);
+        return it;
+    }
     void expect_reaped(SetAside it, witness& w)
     {
         auto const list = it.on(SetAside::event::child_ended);
@@ -1166,6 +1181,9 @@ private:
                 break;
             case action::disarm:
                 c.armed = timer::none;
+                break;
+            case action::release_drain:
+                w.expect(c.doomed || !c.alive, "the drain waits for a child that may still end");
                 break;
             case action::kill:
                 w.expect(c.told_stop, "a child with a commit is told to stop before it is killed");

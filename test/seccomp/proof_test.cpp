@@ -157,14 +157,25 @@ RESTART_TEST_(a_new_program_has_the_old_filter, hands_its_filter_on)
     other.stop();
 }
 
-RESTART_TEST_(the_helper_is_killed, spawns)
+namespace {
+
+/// Kills the helper of the only service that runs.
+::pid_t kill_helper()
 {
-    service one{built, {.probed = answers_all}};
-    auto const before = one.settled();
     auto const helpers = living_helpers();
     BOOST_TEST_REQUIRE(helpers.size() == 1U);
     ::kill(helpers.front().pid, SIGKILL);
     BOOST_TEST_REQUIRE(wait_until([] { return living_helpers().empty(); }));
+    return helpers.front().pid;
+}
+
+} // namespace
+
+RESTART_TEST_(the_helper_is_killed, spawns)
+{
+    service one{built, {.probed = answers_all}};
+    auto const before = one.settled();
+    auto const helper = kill_helper();
     for (int i = 0; i != 2; ++i) {
         auto const line = one.upgrade();
         BOOST_TEST(begins(line, "failed phase=launching reason=\""), line);
@@ -172,6 +183,26 @@ RESTART_TEST_(the_helper_is_killed, spawns)
     }
     one.check_answers(before.generation, before.pid);
     one.check_nothing_left();
-    BOOST_TEST(!look_at(helpers.front().pid).has_value());
+    BOOST_TEST(!look_at(helper).has_value());
+    one.stop();
+}
+
+// Nobody can end a child that hangs then, for the filter allows the service no signals: it is left to itself.
+RESTART_TEST_(the_helper_is_killed_while_a_child_hangs, spawns)
+{
+    service one{built, {.arguments = {"--ready-timeout", "1500", "--kill-grace", "200"}, .probed = answers_all}};
+    auto const before = one.settled();
+    one.behave("claimed hang");
+    auto asker = one.at_control();
+    auto const child = one.child();
+    static_cast<void>(kill_helper());
+    BOOST_TEST(asker.receive().value_or("no answer") == "failed phase=starting reason=\"not ready within 1500 ms\"");
+    auto const line = one.upgrade(); // not busy
+    BOOST_TEST(line.find(ecdysis::make_error_code(ecdysis::errc::spawner_gone).message()) != line.npos, line);
+    one.check_answers(before.generation, before.pid);
+    BOOST_TEST(look_at(child).has_value());
+    ::kill(child, SIGKILL);
+    BOOST_TEST(wait_until([&] { return !look_at(child).has_value(); })); // reaped all the same
+    one.check_nothing_left();
     one.stop();
 }

@@ -94,6 +94,19 @@ struct attempt
     unsigned armed = 0; ///< how often the timer was armed or disarmed
     handle later{};     ///< a turn of the loop, or the end of listening to signals
 
+    /// Nothing is waited for any more.
+    void unwatch()
+    {
+        if (child)
+            child->unwatch();
+        if (link)
+            link->unwatch();
+        timer = {};
+        later = {};
+        reaching.reset();
+        announcement.reset();
+    }
+
     /// The first cause is the one to tell.
     void fail_with(std::string cause, error_code code)
     {

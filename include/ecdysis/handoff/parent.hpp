@@ -80,6 +80,7 @@ public:
         stop,           ///< stop accepting, drain, end
         send_stop,      ///< after `yours`: tell the child that the service stops
         kill,           ///< SIGKILL to the child
+        leave_alone,    ///< it was killed in vain: it is no more of this upgrade, and reaped if it ends
         set_aside,      ///< tell the child that the service was taken back; it is no more of this upgrade
         stop_child,     ///< the same, as the service stops
         read_rest,      ///< read all frames that are there, then give the event nothing_left
@@ -194,6 +195,7 @@ private:
     {
         if (state_ == state::serving) {
             state_ = state::launching;
+            launched_ = false;
             return {action::tell_reloading, action::arm_ready, action::launch};
         }
         if (upgrading() && !stop_)
@@ -219,7 +221,7 @@ private:
             stop_ = true;
             if (child_ended_)
                 return {action::stop};
-            return {action::stop, action::disarm, action::kill};
+            return kill_child({action::stop});
         case state::committed:
         case state::probation:
         case state::asking:
@@ -241,9 +243,9 @@ private:
             if (stop_)
                 return {};
             stop_ = true;
-            if (child_ended_)
+            if (child_ended_ || killed_ || !launched_) // one that is still being launched is ended when it comes
                 return {action::stop};
-            return {action::stop, action::disarm, action::kill};
+            return kill_child({action::stop});
         case state::yielded:
         case state::retired:
         case state::stopped:
@@ -268,6 +270,7 @@ private:
         switch (e) {
         case event::launched:
             state_ = state::handing_over;
+            launched_ = true;
             return {};
         case event::launch_failed:
             return back_to_serving({action::disarm});
@@ -423,8 +426,10 @@ private:
     {
         switch (e) {
         case event::launched:
+            launched_ = true;
+            return kill_child();
         case event::deadline:
-            return {action::kill};
+            return killed_ ? back_to_serving({action::disarm, action::leave_alone}) : kill_child();
         case event::launch_failed:
             return back_to_serving({action::disarm});
         default:
@@ -489,7 +494,17 @@ private:
     constexpr actions end_child() noexcept
     {
         state_ = state::ending;
-        return {action::disarm, action::kill};
+        return kill_child();
+    }
+
+    /// SIGKILL may be late or in vain: the kernel holds the process (a disk that does not answer), or it is another user's
+    /// and the spawner has gone. Nobody is to wait for ever.
+    constexpr actions kill_child(actions first = {}) noexcept
+    {
+        killed_ = true;
+        first.push(action::arm_kill);
+        first.push(action::kill);
+        return first;
     }
 
     /// It is on its way out, and its exit status tells more than our signal would.
@@ -516,11 +531,14 @@ private:
         first.push(action::restore);
         first.push(action::report_failed);
         state_ = stop_ ? state::stopped : state::serving;
+        killed_ = false;
         return first;
     }
 
     state state_ = state::serving;
     bool child_ended_ = false; ///< seen on its pidfd; what it sent before may still be unread
+    bool launched_ = false;    ///< the child's process was started
+    bool killed_ = false;      ///< with `ending`: the child was killed
     bool stop_ = false;        ///< a stop came, with `ending`, or after the announcement
 };
 

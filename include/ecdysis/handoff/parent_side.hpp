@@ -14,6 +14,7 @@
 #include <ecdysis/io/concept.hpp>
 #include <ecdysis/launch/program.hpp>
 
+#include <algorithm>
 #include <chrono>
 #include <list>
 #include <optional>
@@ -99,16 +100,8 @@ public:
         // Nobody looks any more at how a child ends; one that is set aside and does not answer is killed.
         for (auto& one : aside_)
             one.parent_leaves();
-        if (!attempt_)
-            return;
-        if (attempt_->child)
-            attempt_->child->unwatch();
-        if (attempt_->link)
-            attempt_->link->unwatch();
-        attempt_->timer = {};
-        attempt_->later = {};
-        attempt_->reaching.reset();
-        attempt_->announcement.reset();
+        if (attempt_)
+            attempt_->unwatch();
     }
 
     [[nodiscard]] bool upgrading() const noexcept { return machine_.upgrading(); }
@@ -119,10 +112,13 @@ public:
     {
         bool const unconfirmed = attempt_ && attempt_->announcement && attempt_->announcement->was_sent() &&
                                  !attempt_->announcement->is_confirmed();
-        return machine_.holds_drain() || !aside_.empty() || unconfirmed;
+        return machine_.holds_drain() || awaits_end() || unconfirmed;
     }
     /// Nor is it at its deadline: only when a child has ended.
-    [[nodiscard]] bool awaits_end() const noexcept { return machine_.now() == state::ending || !aside_.empty(); }
+    [[nodiscard]] bool awaits_end() const noexcept
+    {
+        return machine_.now() == state::ending || std::ranges::any_of(aside_, &aside::holds_drain);
+    }
 
     [[nodiscard]] phase during() const noexcept
     {
@@ -190,9 +186,11 @@ private:
         case action::send_stop: return attempt_->link->send(handoff::stop{stop_reason()});
         case action::kill:
             attempt_->blame_words();
-            if (*attempt_->child) // else its launch is not answered yet, and it is killed then
-                attempt_->child->kill();
-            return;
+            return attempt_->child->kill();
+        case action::leave_alone:
+            generation_.warn("the child, " + attempt_->child->name() + ", was killed, and is not waited for any longer");
+            attempt_->link.reset();
+            return put_aside(stop_reason());
         case action::set_aside:
             attempt_->blame_words();
             return put_aside(handoff::stop::reason::taken_back);
@@ -303,15 +301,17 @@ private:
 
     void put_aside(handoff::stop::reason why)
     {
-        for (auto& older : aside_)
-            older.replaced();
+        for (auto older = aside_.begin(); older != aside_.end() && attempt_->link; ++older)
+            older->replaced();
         auto const place = aside_.emplace(aside_.end(), generation_.policies.io, std::move(attempt_->child),
                                           std::move(attempt_->link), why,
                                           typename aside::times{generation_.options().kill_grace,
                                                                 generation_.options().drain_timeout});
-        place->begin(attempt_->child_stops, [this, place] {
-            generation_.child_ended(place->child().pid());
-            aside_.erase(place);
+        place->begin(attempt_->child_stops, [this, place](bool gone) {
+            if (gone) {
+                generation_.child_ended(place->child().pid());
+                aside_.erase(place);
+            }
             generation_.handoff_moved();
         });
     }

@@ -16,11 +16,13 @@ public:
         telling,  ///< the stop frame is being sent, or its answer awaited
         draining, ///< the child has said that it ends accepting
         killed,   ///< its end is awaited
+        left_alone, ///< it has not ended though it was killed: nothing more can be done
         gone,
     };
 
     enum class event {
         began,
+        left_alone,    ///< instead of `began`: it has no commit, and was killed in vain
         child_stops,  ///< frame: the child has ended accepting
         replaced,     ///< another child is set aside
         deadline,     ///< the armed time has passed
@@ -33,6 +35,7 @@ public:
         arm_grace, ///< one timer: arming replaces what was armed
         arm_drain,
         disarm,
+        release_drain, ///< the parent's drain is not held any more
         kill,      ///< SIGKILL to the child
         reap,      ///< and drop all that was kept for it
     };
@@ -40,6 +43,8 @@ public:
     using actions = handoff::actions<action>;
 
     [[nodiscard]] constexpr state now() const noexcept { return state_; }
+    /// The parent's drain is not over before this child's.
+    [[nodiscard]] constexpr bool holds_drain() const noexcept { return state_ < state::left_alone; }
 
     [[nodiscard]] constexpr actions on(event e) noexcept
     {
@@ -53,8 +58,15 @@ public:
                 return {};
             state_ = state::draining;
             return {action::arm_drain};
-        case event::replaced:
+        case event::left_alone:
+            state_ = state::left_alone;
+            return {};
         case event::deadline:
+            if (state_ != state::killed)
+                return kill();
+            state_ = state::left_alone;
+            return {action::release_drain};
+        case event::replaced:
             return kill();
         case event::parent_leaves: // nobody will see any more whether it answers
             return state_ == state::telling ? kill() : actions{};
@@ -70,10 +82,10 @@ public:
 private:
     constexpr actions kill() noexcept
     {
-        if (state_ == state::killed)
+        if (state_ >= state::killed)
             return {};
         state_ = state::killed;
-        return {action::disarm, action::kill};
+        return {action::arm_grace, action::kill};
     }
 
     state state_ = state::telling;

@@ -38,17 +38,20 @@ public:
     set_aside_child(set_aside_child const&) = delete;
     set_aside_child& operator=(set_aside_child const&) = delete;
 
-    /// `stopped`: it has said already that it ends accepting. `gone` is called once when it has ended and is reaped, and may
-    /// be this object's end.
-    void begin(bool stopped, std::function<void()> gone)
+    /// `stopped`: it has said already that it ends accepting. Without a link it is one that was killed and has not ended.
+    /// `moved(gone)` is called when the parent's drain is not held any more, and once when the child has ended and is reaped,
+    /// which may be this object's end.
+    void begin(bool stopped, std::function<void(bool)> moved)
     {
-        gone_ = std::move(gone);
+        moved_ = std::move(moved);
+        error_code ignored; // is tried again
+        child_->watch([this] { feed(set_aside::event::child_ended); }, ignored);
+        if (!link_)
+            return feed(set_aside::event::left_alone);
         link_->tell([this](heard what, frame& said, auto&, error_code) {
             if (what == heard::frame && std::holds_alternative<stopping>(said))
                 feed(set_aside::event::child_stops);
         });
-        error_code ignored; // is tried again
-        child_->watch([this] { feed(set_aside::event::child_ended); }, ignored);
         feed(set_aside::event::began);
         if (stopped)
             feed(set_aside::event::child_stops);
@@ -63,6 +66,7 @@ public:
     }
 
     [[nodiscard]] process const& child() const noexcept { return *child_; }
+    [[nodiscard]] bool holds_drain() const noexcept { return machine_.holds_drain(); }
 
 private:
     void feed(set_aside::event what)
@@ -82,8 +86,9 @@ private:
         case set_aside::action::reap:
             child_->release();
             link_.reset();
-            std::exchange(gone_, nullptr)(); // the last: it may be the end of this
+            std::exchange(moved_, nullptr)(true); // the last: it may be the end of this
             return;
+        case set_aside::action::release_drain: moved_(false); return;
         }
     }
 
@@ -105,7 +110,7 @@ private:
     std::unique_ptr<link> link_;
     stop::reason why_;
     times limits_;
-    std::function<void()> gone_;
+    std::function<void(bool)> moved_;
     set_aside machine_;
     set_aside::state armed_for_ = set_aside::state::telling;
     typename Io::handle timer_;

@@ -272,7 +272,7 @@ BOOST_AUTO_TEST_CASE(stop_before_commit_kills_the_child_at_once)
 {
     for (auto const& p : before_commit)
         conversation{p}
-            .expect(event::stop, {action::stop, action::disarm, action::kill}, state::ending)
+            .expect(event::stop, {action::stop, action::arm_kill, action::kill}, state::ending)
             .accepting(false)
             .upgrading(true)
             .holds_drain(true)
@@ -288,7 +288,15 @@ BOOST_AUTO_TEST_CASE(stop_while_launching_ends_the_child_when_it_comes)
         .expect(event::stop, {action::disarm, action::stop}, state::ending)
         .accepting(false)
         .holds_drain(true)
-        .expect(event::launched, {action::kill}, state::ending)
+        .expect(event::launched, {action::arm_kill, action::kill}, state::ending)
+        .child_dies_and_parent_stops();
+}
+
+BOOST_AUTO_TEST_CASE(stop_while_a_launch_takes_too_long)
+{
+    conversation{then(launching(), {event::deadline})}
+        .expect(event::stop, {action::stop}, state::ending)
+        .expect(event::launched, {action::arm_kill, action::kill}, state::ending)
         .child_dies_and_parent_stops();
 }
 
@@ -304,7 +312,7 @@ BOOST_AUTO_TEST_CASE(stop_while_launching_and_the_launch_fails)
 BOOST_AUTO_TEST_CASE(stop_while_a_failed_child_ends)
 {
     conversation{then(starting(), {event::failed})}
-        .expect(event::stop, {action::stop, action::disarm, action::kill}, state::ending)
+        .expect(event::stop, {action::stop, action::arm_kill, action::kill}, state::ending)
         .accepting(false)
         .ignores({event::stop})
         .expect(event::upgrade, {action::refuse_not_serving}, state::ending)
@@ -435,7 +443,7 @@ BOOST_AUTO_TEST_CASE(a_launch_that_takes_too_long_and_comes)
     conversation{launching()}
         .expect(event::deadline, {}, state::ending)
         .accepting(true)
-        .expect(event::launched, {action::kill}, state::ending)
+        .expect(event::launched, {action::arm_kill, action::kill}, state::ending)
         .child_dies_and_parent_serves_on();
 }
 
@@ -462,7 +470,7 @@ BOOST_AUTO_TEST_CASE(the_child_says_why_it_fails_or_closes_its_end)
             conversation{p}
                 .expect(e, {action::arm_kill}, state::ending)
                 .ignores(of_a_child)
-                .expect(event::deadline, {action::kill}, state::ending)
+                .expect(event::deadline, {action::arm_kill, action::kill}, state::ending)
                 .child_dies_and_parent_serves_on();
         }
 }
@@ -475,7 +483,7 @@ BOOST_AUTO_TEST_CASE(what_the_child_says_makes_no_sense)
             if ((p == handing_over() && e == event::asked) || (p == starting() && e == event::ready))
                 continue;
             conversation{p}
-                .expect(e, {action::disarm, action::kill}, state::ending)
+                .expect(e, {action::arm_kill, action::kill}, state::ending)
                 .accepting(true)
                 .child_dies_and_parent_serves_on();
         }
@@ -485,21 +493,36 @@ BOOST_AUTO_TEST_CASE(the_child_is_late)
 {
     for (auto const& p : {handing_over(), starting(), committing()})
         conversation{p}
-            .expect(event::deadline, {action::disarm, action::kill}, state::ending)
+            .expect(event::deadline, {action::arm_kill, action::kill}, state::ending)
             .child_dies_and_parent_serves_on();
+}
+
+BOOST_AUTO_TEST_CASE(a_child_that_was_killed_and_does_not_end)
+{
+    auto const left = {action::disarm, action::leave_alone, action::close_handoff, action::restore, action::report_failed};
+    for (auto const& p : before_commit)
+        conversation{p}
+            .expect(event::garbage, {action::arm_kill, action::kill}, state::ending)
+            .expect(event::deadline, left, state::serving)
+            .can_begin_another();
+    conversation{then(starting(), {event::garbage})}
+        .expect(event::stop, {action::stop}, state::ending)
+        .expect(event::deadline, left, state::stopped)
+        .holds_drain(false);
+    conversation{then(starting(), {event::stop})}.expect(event::deadline, left, state::stopped);
 }
 
 BOOST_AUTO_TEST_CASE(the_manager_cannot_be_reached)
 {
     conversation{reaching()}
-        .expect(event::unreachable, {action::disarm, action::kill}, state::ending)
+        .expect(event::unreachable, {action::arm_kill, action::kill}, state::ending)
         .child_dies_and_parent_serves_on();
 }
 
 BOOST_AUTO_TEST_CASE(the_commit_is_lost)
 {
     conversation{committing()}
-        .expect(event::commit_lost, {action::disarm, action::kill}, state::ending)
+        .expect(event::commit_lost, {action::arm_kill, action::kill}, state::ending)
         .child_dies_and_parent_serves_on();
 }
 
