@@ -159,14 +159,21 @@ RESTART_TEST_(a_new_program_has_the_old_filter, hands_its_filter_on)
 
 namespace {
 
-/// Kills the helper of the only service that runs.
-::pid_t kill_helper()
+/// The helper of the only generation that runs.
+::pid_t the_helper()
 {
     auto const helpers = living_helpers();
     BOOST_TEST_REQUIRE(helpers.size() == 1U);
-    ::kill(helpers.front().pid, SIGKILL);
-    BOOST_TEST_REQUIRE(wait_until([] { return living_helpers().empty(); }));
     return helpers.front().pid;
+}
+
+void kill_helper(::pid_t pid)
+{
+    ::kill(pid, SIGKILL);
+    BOOST_TEST_REQUIRE(wait_until([&] {
+        auto const left = look_at(pid);
+        return !left || left->state == 'Z';
+    }));
 }
 
 } // namespace
@@ -175,7 +182,8 @@ RESTART_TEST_(the_helper_is_killed, spawns)
 {
     service one{built, {.probed = answers_all}};
     auto const before = one.settled();
-    auto const helper = kill_helper();
+    auto const helper = the_helper();
+    kill_helper(helper);
     for (int i = 0; i != 2; ++i) {
         auto const line = one.upgrade();
         BOOST_TEST(begins(line, "failed phase=launching reason=\""), line);
@@ -192,10 +200,11 @@ RESTART_TEST_(the_helper_is_killed_while_a_child_hangs, spawns)
 {
     service one{built, {.arguments = {"--ready-timeout", "1500", "--kill-grace", "200"}, .probed = answers_all}};
     auto const before = one.settled();
+    auto const helper = the_helper();
     one.behave("claimed hang");
     auto asker = one.at_control();
     auto const child = one.child();
-    static_cast<void>(kill_helper());
+    kill_helper(helper);
     BOOST_TEST(asker.receive().value_or("no answer") == "failed phase=starting reason=\"not ready within 1500 ms\"");
     auto const line = one.upgrade(); // not busy
     BOOST_TEST(line.find(ecdysis::make_error_code(ecdysis::errc::spawner_gone).message()) != line.npos, line);

@@ -195,7 +195,6 @@ private:
     {
         if (state_ == state::serving) {
             state_ = state::launching;
-            launched_ = false;
             return {action::tell_reloading, action::arm_ready, action::launch};
         }
         if (upgrading() && !stop_)
@@ -331,6 +330,7 @@ private:
             return state_ == state::reaching ? end_child() : actions{};
         case event::commit_sent:
             state_ = state::committed;
+            launched_ = false;
             return {action::report_committed};
         case event::failed:
         case event::closed:
@@ -531,13 +531,13 @@ private:
         first.push(action::restore);
         first.push(action::report_failed);
         state_ = stop_ ? state::stopped : state::serving;
-        killed_ = false;
+        launched_ = killed_ = false;
         return first;
     }
 
     state state_ = state::serving;
     bool child_ended_ = false; ///< seen on its pidfd; what it sent before may still be unread
-    bool launched_ = false;    ///< the child's process was started
+    bool launched_ = false;    ///< the child's process was started; said until commit
     bool killed_ = false;      ///< with `ending`: the child was killed
     bool stop_ = false;        ///< a stop came, with `ending`, or after the announcement
 };
