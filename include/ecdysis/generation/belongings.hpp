@@ -178,8 +178,9 @@ protected:
         holdings_.store().take_out_sockets(); // the process lives on, and a kept duplicate would listen on
     }
 
-    /// What still arrives is the next generation's, or nobody's. `parent`: the pid file may still name it.
-    void leave_all(os::process_id parent)
+    /// What still arrives is the next generation's, or nobody's. `parent`: the pid file may still name it. `child_has_taken`:
+    /// the child has said that it has the service.
+    void leave_all(os::process_id parent, bool child_has_taken)
     {
         signals_.close();
         supervision_.close();
@@ -187,7 +188,7 @@ protected:
         control_.close(life_.unlinks());
         if (life_.is_main())
             pid_file_.remove_if_names({this->process(), parent});
-        else if (life_.now() == life::state::retired) // a child that has the same file has written it by now
+        else if (child_has_taken) // one that has the same file has written it by now; else it may do so between look and unlink
             pid_file_.remove_if_ours();
         pid_file_.discard();
     }

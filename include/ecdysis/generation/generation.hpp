@@ -162,7 +162,7 @@ public:
         drain_.close();
         ready_turn_ = {};
         upgrade_signals_.clear();
-        this->leave_all(child_side_ ? child_side_->parent() : this->process());
+        this->leave_all(child_side_ ? child_side_->parent() : this->process(), parent_side_->child_has_taken());
         stop_.answer();
     }
 

@@ -105,6 +105,7 @@ public:
     }
 
     [[nodiscard]] bool upgrading() const noexcept { return machine_.upgrading(); }
+    [[nodiscard]] bool child_has_taken() const noexcept { return machine_.now() == state::retired; }
     [[nodiscard]] io::clock::time_point last_ended() const noexcept { return last_ended_; }
 
     /// The drain is not over yet: a child is to be reaped, or to hear something.
@@ -303,10 +304,9 @@ private:
     {
         for (auto older = aside_.begin(); older != aside_.end() && attempt_->link; ++older)
             older->replaced();
+        typename aside::times const limits{generation_.options().kill_grace, generation_.options().drain_timeout};
         auto const place = aside_.emplace(aside_.end(), generation_.policies.io, std::move(attempt_->child),
-                                          std::move(attempt_->link), why,
-                                          typename aside::times{generation_.options().kill_grace,
-                                                                generation_.options().drain_timeout});
+                                          std::move(attempt_->link), why, limits);
         place->begin(attempt_->child_stops, [this, place](bool gone) {
             if (gone) {
                 generation_.child_ended(place->child().pid());
