@@ -4,6 +4,7 @@
 // Both start this same program, which writes one byte, with the same descriptors; in turns, from one process, in one
 // thread. The time is from the call of start() until the byte is there.
 
+#include "../unit/launch/to_the_end.hpp"
 #include "measure.hpp"
 
 #include <ecdysis/io/asio.hpp>
@@ -100,6 +101,7 @@ template <class Launch>
                  ec = why;
                  started = std::move(child);
              });
+    to_the_end(by);
     if (ec)
         throw ecdysis::error{ec, "start"};
     output.await_byte();

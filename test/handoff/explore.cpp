@@ -517,8 +517,7 @@ BOOST_AUTO_TEST_CASE(a_machine_that_is_deaf_is_found)
     using handoff::set_aside;
     BOOST_TEST(broken_rule(deaf_to<parent>(parent::event::nothing_left)) == "every path leads to an end");
     BOOST_TEST(broken_rule(deaf_to<parent>(parent::event::child_ended)) == "every path leads to an end");
-    BOOST_TEST(broken_rule(deaf_to<parent>(parent::event::launch_failed)) ==
-               "a timer runs where the parent waits for the child");
+    BOOST_TEST(broken_rule(deaf_to<parent>(parent::event::launch_failed)) == "a launch that has failed is heard of");
     BOOST_TEST(broken_rule(deaf_to<parent>(parent::event::deadline)) ==
                "a timer runs where the parent waits for the child");
     BOOST_TEST(broken_rule(deaf_to<parent>(parent::event::stop)) == "a stop ends everything");
@@ -550,6 +549,13 @@ BOOST_AUTO_TEST_CASE(a_parent_that_errs_is_found)
     // A `fill` that throws then ends the unit.
     BOOST_TEST(broken_rule(adding<parent>(state::starting, event::ready, action::announce)) ==
                "the manager is told of a child that has said serving and alive");
+    // A helper that hangs would hold a service that stops.
+    BOOST_TEST(broken_rule(stepping<parent>([](parent& p, event e) {
+                   auto const hit = p.now() == state::launching && (e == event::stop || e == event::deadline);
+                   auto const list = p.on(e);
+                   return hit ? all_but(action::arm_kill, list) : list;
+               })) == "a timer runs where the parent waits for the child");
+    BOOST_TEST(broken_rule(without<parent>(action::give_up_launch)) == "a parent that serves on has no child");
     // A child that hangs after its commit is left alone.
     BOOST_TEST(broken_rule(answering<parent>(state::committed, event::deadline, {action::report_manager_late})) ==
                "a timer runs where the parent waits for the child");

@@ -25,7 +25,7 @@ inline constexpr std::array parent_events{
     "child_ended", "nothing_left", "reached",    "unreachable",   "commit_sent", "commit_lost", "announced",
     "unannounced", "confirmed",   "settled",     "yours_sent",    "yours_lost", "deadline"};
 inline constexpr std::array parent_actions{
-    "tell_reloading", "launch",    "send_next",     "reach_manager", "commit",        "pause",         "resume",
+    "tell_reloading", "launch",    "give_up_launch", "send_next",     "reach_manager", "commit",        "pause",         "resume",
     "ask_alive",      "announce",  "settle",        "send_yours",    "retire",        "stop",          "send_stop",
     "kill",           "leave_alone", "set_aside",   "stop_child",    "read_rest",     "reap",          "close_handoff", "restore",
     "report_committed", "report_ok", "report_failed", "report_manager_late", "refuse_busy", "refuse_not_serving",

@@ -637,6 +637,8 @@ private:
         char const* const rule = "a timer runs where the parent waits for the child";
         switch (parent_.now()) {
         case Parent::state::launching:
+            w.expect(c.launch != launching::none, "a launch that has failed is heard of");
+            [[fallthrough]];
         case Parent::state::handing_over:
         case Parent::state::starting:
             w.expect(armed(timer::ready), rule);
@@ -666,7 +668,7 @@ private:
             w.expect(armed(timer::taken), rule);
             break;
         case Parent::state::ending:
-            w.expect(armed(timer::kill) || c.launch != launching::none, rule);
+            w.expect(armed(timer::kill), rule);
             break;
         case Parent::state::serving:
         case Parent::state::retired:
@@ -856,6 +858,12 @@ private:
             w.expect(c.kind == program::nobody && c.launch == launching::none, "one child at a time");
             c.launch = launching::pending;
             c.parent_open = true;
+            break;
+        case action::give_up_launch:
+            w.expect(c.launch != launching::none, "only a launch that is under way is given up");
+            c = child_facts{}; // one that has come to life meanwhile is ended by whoever started it
+            c.parent_open = true;
+            childs_[0] = no_child(is.supervised);
             break;
         case action::send_next:
             w.expect(c.sent < 2 && !is.to_send, "nothing is sent after the end of the handoff");

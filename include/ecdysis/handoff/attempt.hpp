@@ -162,7 +162,7 @@ struct attempt
         // of a wrapper whose own child was refused, or of another version.
         bool const says_more = why == errc::stopped || why == errc::wrong_parent || why == errc::version_mismatch;
         bool const ended = child && child_was_reaped;
-        if (ended && (reason.empty() || (!child->was_killed() && !says_more)))
+        if (ended && (reason.empty() || (!child->was_killed() && !child->exec_error() && !says_more)))
             return child->status().text() + said;
         return (reason.empty() ? "the new generation gave up" : reason) + said;
     }

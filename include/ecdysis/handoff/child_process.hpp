@@ -42,6 +42,8 @@ public:
     }
     /// How it ended, when `ended` was called.
     [[nodiscard]] os::exit_status status() const noexcept { return status_; }
+    /// Why it never was the program, when `ended` was called.
+    [[nodiscard]] error_code exec_error() const noexcept { return child_.exec_error(); }
     /// It was killed by us, so how it ended says nothing about it.
     [[nodiscard]] bool was_killed() const noexcept { return was_killed_; }
 

@@ -3,7 +3,9 @@
 #define ECDYSIS_HANDOFF_CHILD_START_HPP
 
 #include <ecdysis/error.hpp>
+#include <ecdysis/handoff/link.hpp>
 #include <ecdysis/handoff/variable.hpp>
+#include <ecdysis/io/concept.hpp>
 #include <ecdysis/launch/concept.hpp>
 #include <ecdysis/launch/program.hpp>
 #include <ecdysis/os/descriptor_limit.hpp>
@@ -16,11 +18,13 @@
 
 namespace ecdysis::handoff {
 
-/// Starts the child's program: gathers what is handed over, makes the transport, and launches.
+/// Starts the child's program: gathers what is handed over, makes the transport, and launches. With the lock of the io policy
+/// held.
 template <class Generation>
 class child_start
 {
     using transport_policy = typename Generation::transport_policy;
+    using handle = typename Generation::io_policy::handle;
 
 public:
     child_start(Generation& generation, launch::program program)
@@ -30,7 +34,7 @@ public:
     [[nodiscard]] std::string const& path() const noexcept { return program_.path(); }
 
     /// Fills `into` and calls `done(ec, process, reason)` once, here or later: `reason` says in words why not. `into` lives
-    /// until then.
+    /// until then, or until the start is given up.
     template <class Attempt, class Done>
     void operator()(Attempt& into, Done done)
     {
@@ -61,6 +65,14 @@ public:
         done(ec, launch::process{}, what + ": " + ec.message());
     }
 
+    /// `done` is not called any more, and no child is left.
+    void give_up() noexcept
+    {
+        readable_ = {};
+        due_ = {};
+        generation_.policies.launch.give_up();
+    }
+
 private:
     template <class Attempt, class Done>
     void launch(Attempt& into, std::string const& text, Done done)
@@ -78,7 +90,7 @@ private:
                             .parent = os::this_process(),
                             .starter = as_sibling ? os::parent_process() : os::this_process(),
                             .text = text};
-        launch::request const request{
+        launch::request request{
             .program = program_.path(),
             .arguments = std::move(arguments),
             .environment = launch::program::child_environment(said.assignment()),
@@ -88,14 +100,39 @@ private:
             .ignored = program_.ignored(),
             .as_sibling = as_sibling,
         };
-        generation_.policies.launch.start(request, [this, &into, done](error_code ec, launch::process child) {
+        generation_.policies.launch.start(std::move(request), [this, &into, done](error_code ec, launch::process child) {
             into.theirs.clear();
             done(ec, std::move(child), "start " + program_.path() + ": " + ec.message());
         });
+        await();
+    }
+
+    void await()
+    {
+        readable_ = {}; // one watch for a descriptor at a time
+        due_ = {};
+        auto next = generation_.policies.launch.awaits();
+        if (!next)
+            return;
+        error_code ec;
+        if (next.readable)
+            readable_ = generation_.policies.io.watch(next.readable, [this] { go_on(); }, ec);
+        if (ec) // then it is looked at now and then
+            next.until = io::after(retry_pause);
+        if (next.until)
+            due_ = generation_.policies.io.at(*next.until, [this] { go_on(); });
+    }
+
+    void go_on()
+    {
+        generation_.policies.launch.go_on();
+        await();
     }
 
     Generation& generation_;
     launch::program program_;
+    handle readable_{};
+    handle due_{};
 };
 
 } // namespace ecdysis::handoff

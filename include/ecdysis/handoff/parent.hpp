@@ -37,8 +37,8 @@ public:
     enum class event {
         upgrade,       ///< a trigger asks for an upgrade
         stop,          ///< a trigger asks for a stop
-        launched,      ///< the child's process runs
-        launch_failed, ///< the program could not be started
+        launched,      ///< the child's process is there, and about to execute the program
+        launch_failed, ///< there is no process
         asked,         ///< frame: the child asks for the next one
         handed_over,   ///< the last frame of the handoff has been sent
         ready,         ///< frame: the child could serve
@@ -67,6 +67,7 @@ public:
     enum class action {
         tell_reloading, ///< to the service manager
         launch,         ///< answered by launched or launch_failed
+        give_up_launch, ///< it is answered no more, and no child is left of it
         send_next,      ///< one frame; the last is followed by the event handed_over
         reach_manager,  ///< answered by reached or unreachable
         commit,         ///< fill and seal the late state, send commit; answered by commit_sent or commit_lost
@@ -211,7 +212,7 @@ private:
         case state::launching: // its child is ended when it comes
             state_ = state::ending;
             stop_ = true;
-            return {action::disarm, action::stop};
+            return {action::arm_kill, action::stop};
         case state::handing_over:
         case state::starting:
         case state::reaching:
@@ -275,7 +276,7 @@ private:
             return back_to_serving({action::disarm});
         case event::deadline: // its child is ended when it comes
             state_ = state::ending;
-            return {};
+            return {action::arm_kill};
         default:
             return {};
         }
@@ -429,6 +430,8 @@ private:
             launched_ = true;
             return kill_child();
         case event::deadline:
+            if (!launched_)
+                return back_to_serving({action::disarm, action::give_up_launch});
             return killed_ ? back_to_serving({action::disarm, action::leave_alone}) : kill_child();
         case event::launch_failed:
             return back_to_serving({action::disarm});

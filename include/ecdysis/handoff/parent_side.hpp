@@ -89,9 +89,12 @@ public:
                 attempt_->link->send(handoff::stop{stop_reason()});
             retire();
             report_ok();
-        } else if (machine_.upgrading() && attempt_ && attempt_->child && *attempt_->child) {
-            attempt_->child->kill_and_reap();
-            attempt_->child_was_reaped = true;
+        } else if (machine_.upgrading() && attempt_) {
+            steps_.give_up_launch();
+            if (attempt_->child && *attempt_->child) {
+                attempt_->child->kill_and_reap();
+                attempt_->child_was_reaped = true;
+            }
             fail_with("the service ended during the upgrade");
             report_failed();
         } else if (machine_.now() == state::yielded) {
@@ -188,6 +191,7 @@ private:
         case action::kill:
             attempt_->blame_words();
             return attempt_->child->kill();
+        case action::give_up_launch: return steps_.give_up_launch();
         case action::leave_alone:
             generation_.warn("the child, " + attempt_->child->name() + ", was killed, and is not waited for any longer");
             attempt_->link.reset();
@@ -205,6 +209,7 @@ private:
             }
             return events_.add(occurrence::nothing_left);
         case action::reap:
+            steps_.explain_end(*attempt_);
             attempt_->child->release();
             attempt_->child_was_reaped = true;
             return generation_.child_ended(attempt_->pid);
@@ -373,7 +378,7 @@ private:
     /// After a pause of this process or the machine both may be due, the time and what the child had said before.
     void is_due(unsigned mine)
     {
-        if (attempt_->link && machine_.now() != state::launching)
+        if (attempt_->link && attempt_->child && *attempt_->child)
             attempt_->link->read(256);
         if (!attempt_ || attempt_->armed != mine)
             return;

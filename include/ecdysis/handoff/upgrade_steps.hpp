@@ -62,6 +62,20 @@ public:
         });
     }
 
+    /// Neither `started` nor a failure is told any more.
+    void give_up_launch() noexcept { start_.give_up(); }
+
+    /// The child has ended: it may never have been the program.
+    void explain_end(attempt& now)
+    {
+        error_code const why = now.child->exec_error();
+        if (!why)
+            return;
+        now.during = phase::launching;
+        now.reason = "start " + start_.path() + ": " + why.message();
+        now.why = why;
+    }
+
     /// One frame of what is handed over.
     void send_next(attempt& now)
     {

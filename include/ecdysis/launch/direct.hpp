@@ -23,16 +23,22 @@ public:
     static constexpr auto system_calls =
         seccomp::join(seccomp::declare("launch::direct", spawn_calls, os::process_calls), seccomp::program_calls);
 
-    /// Starts `what` and calls `done(ec, process)` before it returns. Errors: those of `spawn`.
+    /// Starts `what` and calls `done(ec, process)` before it returns, and before the program is executed. Errors: those of
+    /// `spawn`.
     ///
     /// Exceptions: std::bad_alloc, with nothing started; and what `done` throws.
     template <class Done>
-    void start(request const& what, Done&& done) const
+    void start(request what, Done&& done) const
     {
         error_code ec;
-        auto child = spawn(what, ec);
+        auto child = spawn(std::move(what), ec);
         std::forward<Done>(done)(ec, std::move(child));
     }
+
+    /// No start is ever under way.
+    [[nodiscard]] static constexpr awaited awaits() noexcept { return {}; }
+    static constexpr void go_on() noexcept {}
+    static constexpr void give_up() noexcept {}
 
     /// It can do both.
     [[nodiscard]] static constexpr bool as_sibling(bool wanted) noexcept { return wanted; }

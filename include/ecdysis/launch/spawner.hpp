@@ -8,6 +8,7 @@
 #include <ecdysis/launch/program.hpp>
 #include <ecdysis/launch/spawn.hpp>
 #include <ecdysis/launch/spawner_helper.hpp>
+#include <ecdysis/launch/spawner_start.hpp>
 #include <ecdysis/launch/spawner_wire.hpp>
 #include <ecdysis/os/call.hpp>
 #include <ecdysis/os/fd.hpp>
@@ -24,6 +25,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -36,7 +38,11 @@
 #include <cerrno>
 #include <chrono>
 #include <cstddef>
+#include <cstdint>
 #include <cstdlib>
+#include <functional>
+#include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -68,15 +74,13 @@ public:
         "launch::spawner", os::message_calls,
         std::array{
             seccomp::calls("waitid", "takes a child's status", seccomp::is(0, P_PIDFD), seccomp::is(3, WEXITED | WNOHANG)),
-            seccomp::calls("waitid", "one that could not execute the program", seccomp::is(0, P_PIDFD), seccomp::is(3, WEXITED)),
-            seccomp::calls("waitid", "a child for whose pidfd no number was free", seccomp::is(0, P_PID), seccomp::is(3, WEXITED))
+            seccomp::calls("waitid", "a child for whose pidfd no number was free", seccomp::is(0, P_PID), seccomp::is(3, WEXITED | WNOHANG))
                 .untested_because("transport::named_pipe has just let go of some; with transport::socketpair it is tested"),
             seccomp::calls("ioctl", "the status of a child that somebody else reaps", seccomp::is(1, _IOWR(0xFF, 11, char[64]))),
-            seccomp::calls("poll", "the helper's answer, and its end").only_on(seccomp::architecture::x86_64),
-            seccomp::calls("ppoll", "the helper's answer, and its end").only_on(seccomp::architecture::aarch64),
+            seccomp::calls("poll", "the helper's end").only_on(seccomp::architecture::x86_64),
+            seccomp::calls("ppoll", "the helper's end").only_on(seccomp::architecture::aarch64),
             seccomp::calls("fcntl", "whether what is handed over is open", seccomp::is(1, F_GETFD)),
             seccomp::calls("prlimit64", "the limit that the child gets", seccomp::is(1, RLIMIT_NOFILE), seccomp::has(2, ~std::uint64_t{0}, 0)),
-            seccomp::calls("clock_nanosleep", "while too many descriptors are in flight"),
         });
     /// What `fork` and the helper call.
     static constexpr auto system_calls_from_start = seccomp::declare(
@@ -115,7 +119,9 @@ public:
         if (ec)
             throw error{ec, forbidden_or("make the socket between this process and its spawner", ec)};
 
-        spawner result{std::move(ours), what.path(), is_managers_child()};
+        spawner result{std::move(ours), what.path(), is_managers_child(), shared_memory(ec)};
+        if (ec)
+            throw error{ec, "make the memory that this process and its spawner share"};
         auto environment = program::child_environment(""); // while WATCHDOG_PID is ours
         environment.pop_back();
         int pidfd = -1;
@@ -127,7 +133,7 @@ public:
             ::prctl(PR_SET_DUMPABLE, 0);
         auto const pid = static_cast<::pid_t>(::syscall(SYS_clone, flags, nullptr, &pidfd, nullptr, nullptr));
         if (pid == 0)
-            spawner_helper{std::move(theirs), std::move(what), std::move(environment)}.run();
+            spawner_helper{std::move(theirs), std::move(what), std::move(environment), std::move(result.exec_errors_)}.run();
         if (pid == -1)
             ec = os::last_error();
         if (dumpable)
@@ -139,8 +145,12 @@ public:
     }
     spawner(spawner&&) noexcept = default;
     spawner& operator=(spawner&&) = delete;
-    /// Ends the helper, and waits for that; it has nothing to finish.
-    ~spawner() { let_helper_end(); }
+    /// Ends the helper, and waits for that, at most a second; it has nothing to finish.
+    ~spawner()
+    {
+        socket_.reset();
+        reap_helper_within(std::chrono::seconds{1}); // a worker that the host forked may have the socket too: then it goes on
+    }
 
     /// Whether the helper has not been found to have gone.
     [[nodiscard]] bool is_there() const noexcept { return static_cast<bool>(socket_); }
@@ -148,33 +158,55 @@ public:
     /// The helper's parent process is that of all its children, whatever is wanted.
     [[nodiscard]] bool as_sibling(bool /*wanted*/) const noexcept { return siblings_; }
 
-    /// Has the helper start `what`, and calls `done(ec, process)` before it returns. Program, arguments, directory and
-    /// environment are those of the time of the fork, but for the handoff's variable.
+    /// Has the helper start `what`; `done(ec, process)` is called here, or by `go_on()` when the helper has answered. Program,
+    /// arguments, directory and environment are those of the time of the fork, but for the handoff's variable.
     ///
-    /// Errors: those of `spawn`; `errc::spawner_gone`; `errc::spawner_program` for another program than was fixed;
-    /// `invalid_argument` for a sibling where `as_sibling` says otherwise; ETOOMANYREFS; ENOMEM and EMFILE also of the helper.
+    /// Errors: those of `spawn`; `errc::spawner_gone`, also for a helper that has not answered for 10 s;
+    /// `errc::spawner_program` for another program than was fixed; `invalid_argument` for a sibling where `as_sibling` says
+    /// otherwise; `errc::busy` while another start is under way; ETOOMANYREFS; ENOMEM and EMFILE also of the helper.
     ///
-    /// Exceptions: std::bad_alloc, and what `done` throws.
+    /// Exceptions: std::bad_alloc, with nothing started; and what `done` throws.
     template <class Done>
     void start(request const& what, Done&& done)
     {
         error_code ec;
-        auto child = ask_to_spawn(what, ec);
-        std::forward<Done>(done)(ec, std::move(child));
+        if (now_)
+            ec = errc::busy;
+        else
+            prepare(what, ec);
+        if (ec)
+            return std::forward<Done>(done)(ec, process{});
+        done_ = std::forward<Done>(done);
+        work();
     }
 
-    /// Has the helper send `signal`, which may do so where this process may not any more. One that has ended already is no
-    /// error, and one that the helper did not start last or before that is an error, ESRCH: a child that is set aside, and the
-    /// next one.
-    void kill(process const& child, int signal, error_code& ec) noexcept
+    [[nodiscard]] awaited awaits() const noexcept { return now_ ? now_->awaits() : awaited{}; }
+
+    void go_on()
     {
-        spawner_wire::request const what{.what = spawner_wire::verb::kill, .signal = signal, .pid = os::number(child.pid)};
-        try {
-            auto none = room_for_answers();
-            static_cast<void>(converse(std::as_bytes(std::span{&what, 1}), {}, none, ec));
-        } catch (std::bad_alloc const&) { // nothing was said
-            ec = make_error_code(boost::system::errc::not_enough_memory);
-        }
+        if (now_)
+            work();
+    }
+
+    /// The helper is given up with it: what it says later would be taken for the answer to something else. It finds out, and
+    /// ends what it may have started.
+    void give_up() noexcept
+    {
+        if (!now_)
+            return;
+        now_.reset();
+        socket_.reset();
+    }
+
+    /// Has the helper send `signal`, which may do so where this process may not any more. The helper does not answer: one that
+    /// has ended already, and one that it did not start last or before that (a child that is set aside, and the next one),
+    /// are no error.
+    void kill(process const& child, int signal, error_code& ec) const noexcept
+    {
+        if (socket_)
+            spawner_start::ask_to_kill(socket_, child.pid, signal, ec);
+        else
+            ec = errc::spawner_gone;
     }
 
     /// Takes the status of an ended child; never waits (see `os::reap`).
@@ -184,19 +216,19 @@ public:
     }
 
 private:
-    spawner(os::owned_fd socket, std::string program, bool siblings)
-        : socket_{std::move(socket)}, program_{std::move(program)}, siblings_{siblings}
+    spawner(os::owned_fd socket, std::string program, bool siblings, std::shared_ptr<int volatile[]> exec_errors)
+        : socket_{std::move(socket)}, program_{std::move(program)}, siblings_{siblings}, exec_errors_{std::move(exec_errors)}
     {}
 
-    void let_helper_end() noexcept
+    [[nodiscard]] static std::shared_ptr<int volatile[]> shared_memory(error_code& ec)
     {
-        socket_.reset();
-        if (!helper_)
-            return;
-        error_code ignored; // a worker that the host forked may have the socket too: then it goes on, as long as that
-        static_cast<void>(os::is_readable_within(helper_, std::chrono::seconds{1}));
-        (void)os::reap(helper_, ignored);
-        helper_.reset();
+        constexpr auto size = spawner_wire::exec_errors * sizeof(int);
+        auto* const memory = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+        if (memory == MAP_FAILED) {
+            ec = os::last_error();
+            return {};
+        }
+        return {static_cast<int volatile*>(memory), [](int volatile* it) { ::munmap(const_cast<int*>(it), size); }};
     }
 
     /// `what`, and if a filter stands in its way, what to do about it. Filters answer with these where they do not kill.
@@ -228,7 +260,7 @@ private:
         return std::getenv("NOTIFY_SOCKET") != nullptr && systemd::is_our_parent_process();
     }
 
-    [[nodiscard]] process ask_to_spawn(request const& what, error_code& ec)
+    void prepare(request const& what, error_code& ec)
     {
         os::check_descriptor_limit(what.inherited.size(), ec);
         if (!ec && !socket_)
@@ -246,13 +278,11 @@ private:
             asked.blocked = os::signal_set{what.blocked, ec}.bits();
         if (!ec)
             asked.ignored = os::signal_set{what.ignored, ec}.bits();
-        if (ec)
-            return {};
         auto const text = variable_of(what.environment);
-        if (text.size() > spawner_wire::max_text) {
+        if (!ec && text.size() > spawner_wire::max_text)
             ec = make_error_code(boost::system::errc::argument_list_too_long);
-            return {};
-        }
+        if (ec)
+            return;
         std::vector<os::borrowed_fd> fds;
         for (int number = 0; number != 3; ++number)
             if (is_standard_stream(number) && std::ranges::find(what.inherited, number, &os::borrowed_fd::get) == what.inherited.end()) {
@@ -264,95 +294,35 @@ private:
         ::getrlimit(RLIMIT_NOFILE, &limit);
         asked.descriptor_limit = limit.rlim_cur;
         asked.descriptors = static_cast<std::uint32_t>(fds.size());
-
-        std::string head{reinterpret_cast<char const*>(&asked), sizeof asked};
-        head += text;
-        auto came = room_for_answers(); // from here on nothing throws
-        auto said = converse(std::as_bytes(std::span{head}), {}, came, ec);
-        for (std::span<os::borrowed_fd const> left = fds; !ec && !left.empty();) {
-            auto const some = left.first(std::min(left.size(), os::max_message_descriptors));
-            said = converse({&spawner_wire::some_descriptors, 1}, some, came, ec);
-            left = left.subspan(some.size());
-        }
-        return started(said, came, ec);
+        asked.slot = starts_++ % spawner_wire::exec_errors;
+        now_.emplace(socket_, siblings_, asked, text, std::move(fds));
+        exec_errno_ = {exec_errors_, &exec_errors_[asked.slot]};
     }
 
-    /// What the answer gives; a child that could not execute the program is reaped, for it is nobody else's.
-    [[nodiscard]] process started(spawner_wire::answer const& said, std::vector<os::owned_fd>& came, error_code& ec)
-    {
-        if (came.empty()) {
-            if (said.pid > 0)
-                end_without_pidfd(os::process_id{said.pid});
-            if (!ec)
-                ec = errc::spawner_gone;
-            return {};
-        }
-        process child{os::process_id{said.pid}, std::move(came.front())};
-        if (!ec)
-            return child;
-        error_code ignored;
-        if (!siblings_)
-            os::call(ignored, [&] { return ::waitid(P_PIDFD, static_cast<::id_t>(child.pidfd.get()), nullptr, WEXITED); });
-        return {};
-    }
-
-    /// There was no number left for its pidfd (EMFILE): it must not be left behind.
-    void end_without_pidfd(os::process_id pid)
+    void work()
     {
         error_code ec;
-        kill({.pid = pid, .pidfd = {}}, SIGKILL, ec);
-        if (!ec && !siblings_)
-            os::call(ec, [&] { return ::waitid(P_PID, static_cast<::id_t>(os::number(pid)), nullptr, WEXITED); });
+        if (!now_->go_on(ec))
+            return;
+        auto child = now_->take_child();
+        if (child.pidfd)
+            child.exec_errno = std::move(exec_errno_);
+        now_.reset();
+        if (ec == errc::spawner_gone) {
+            socket_.reset();
+            reap_helper_within(std::chrono::milliseconds{0});
+        }
+        auto const done = std::move(done_); // who hears of it may start the next
+        done(ec, std::move(child));
     }
 
-    /// An exception between a message and its answer would leave both sides out of step.
-    [[nodiscard]] static std::vector<os::owned_fd> room_for_answers()
+    void reap_helper_within(std::chrono::milliseconds time) noexcept
     {
-        std::vector<os::owned_fd> result;
-        result.reserve(1 + os::max_message_descriptors); // one comes, and receive_message wants so much room
-        return result;
-    }
-
-    /// One message and its answer. What comes beside that is appended to `came`, which must be of room_for_answers().
-    spawner_wire::answer converse(std::span<std::byte const> bytes, std::span<os::borrowed_fd const> fds,
-                                  std::vector<os::owned_fd>& came, error_code& ec)
-    {
-        using namespace boost::system::errc;
-        spawner_wire::answer said;
-        os::send_message(socket_, bytes, fds, MSG_DONTWAIT, ec);
-        for (int tries = 0; ec == resource_unavailable_try_again && !fds.empty() && tries != 1000; ++tries) {
-            ::usleep(1000); // too many in flight, of this user: no descriptor tells when there are fewer
-            os::send_message(socket_, bytes, fds, MSG_DONTWAIT, ec);
-        }
-        if (ec && !fds.empty() && ec != broken_pipe && ec != connection_reset) {
-            auto const why = ec == resource_unavailable_try_again ? error_code{ETOOMANYREFS, boost::system::system_category()} : ec;
-            // The helper waits for them: it must not take the next request for that.
-            said = converse({&spawner_wire::no_descriptors, 1}, {}, came, ec);
-            if (ec == operation_canceled) {
-                ec = why;
-            } else {
-                ec = errc::spawner_gone;
-                let_helper_end();
-            }
-            return said;
-        }
-        if (ec == no_buffer_space || ec == not_enough_memory) // nothing was said
-            return said;
-        // In line, as it would wait for a spawn of its own, but not for ever.
-        os::received_message got;
-        if (!ec && os::is_readable_within(socket_, std::chrono::seconds{10}))
-            got = os::receive_message(socket_, std::as_writable_bytes(std::span{&said, 1}), came, MSG_DONTWAIT, ec);
-        if (!ec && got.cut)
-            ec = make_error_code(too_many_files_open); // here
-        else if (!ec && !got.end && got.size == sizeof said)
-            ec = said.error != 0 ? spawner_wire::error_of(said) : error_code{};
-        else {
-            // It has ended, or it hangs: what it says later would be taken for the answer to something else.
-            said = {};
-            ec = errc::spawner_gone;
-            let_helper_end();
-        }
-        return said;
+        if (!helper_ || !os::is_readable_within(helper_, time))
+            return;
+        error_code ignored;
+        (void)os::reap(helper_, ignored);
+        helper_.reset();
     }
 
     [[nodiscard]] static std::string variable_of(std::vector<std::string> const& environment)
@@ -368,6 +338,11 @@ private:
     os::owned_fd helper_; ///< its pidfd
     std::string program_;
     bool siblings_;
+    std::shared_ptr<int volatile[]> exec_errors_; ///< the helper has it, too
+    std::uint32_t starts_ = 0;
+    std::optional<spawner_start> now_; ///< what is under way, and who hears how it went
+    std::shared_ptr<int volatile const> exec_errno_;
+    std::function<void(error_code, process)> done_;
 };
 
 static_assert(Policy<spawner>);

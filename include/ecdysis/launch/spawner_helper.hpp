@@ -30,6 +30,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
@@ -44,9 +45,10 @@ namespace ecdysis::launch {
 class spawner_helper
 {
 public:
-    /// `environment`: of each child, but for the handoff's variable.
-    spawner_helper(os::owned_fd socket, program what, std::vector<std::string> environment)
-        : socket_{std::move(socket)}, program_{std::move(what)}, environment_{std::move(environment)}
+    /// `environment`: of each child, but for the handoff's variable. `exec_errors`: see spawner_wire.
+    spawner_helper(os::owned_fd socket, program what, std::vector<std::string> environment, std::shared_ptr<int volatile[]> exec_errors)
+        : socket_{std::move(socket)}, program_{std::move(what)}, environment_{std::move(environment)},
+          exec_errors_{std::move(exec_errors)}
     {}
 
     /// The rest of the process's life.
@@ -110,18 +112,18 @@ private:
         case spawner_wire::verb::spawn:
             return spawn(request, text);
         case spawner_wire::verb::kill:
-            kill(request, ec);
-            return answer(ec);
+            kill(request);
+            return true;
         }
         return answer(make_error_code(boost::system::errc::invalid_argument));
     }
 
-    void kill(spawner_wire::request const& what, error_code& ec) const noexcept
+    void kill(spawner_wire::request const& what) const noexcept
     {
+        error_code ignored; // nobody waits for an answer; a child that lives on is seen to
         for (auto const& one : started_)
             if (one.pidfd && what.pid == os::number(one.pid))
-                return os::send_signal(one.pidfd, what.signal, ec);
-        ec = make_error_code(boost::system::errc::no_such_process);
+                os::send_signal(one.pidfd, what.signal, ignored);
     }
 
     bool spawn(spawner_wire::request const& what, std::string_view text)
@@ -136,12 +138,9 @@ private:
         while (received.size() < what.descriptors) {
             if (!answer(ec)) // to what came so far
                 return false;
-            std::byte byte;
-            auto const got = os::receive_message(socket_, {&byte, 1}, received, 0, ec);
-            if (got.end)
+            std::byte byte{};
+            if (!receive_some(byte, received, ec))
                 return false;
-            if (!ec && (got.cut || got.size != 1))
-                ec = make_error_code(boost::system::errc::too_many_files_open);
             if (!ec && byte != spawner_wire::some_descriptors)
                 ec = make_error_code(boost::system::errc::operation_canceled);
             if (ec)
@@ -164,7 +163,7 @@ private:
             asked.arguments.front() = program_.path();
         if (!text.empty())
             asked.environment.push_back(std::string{handoff::variable::name} + "=" + std::string{text.substr(0, text.find('\0'))});
-        last = launch::spawn(asked, ec);
+        last = launch::spawn(std::move(asked), ec, {exec_errors_, &exec_errors_[what.slot % spawner_wire::exec_errors]});
         for (int number = 0; number != 3; ++number)
             open_null(number);
         received.clear();
@@ -176,6 +175,30 @@ private:
         if (ec)
             last = {};
         return is_there;
+    }
+
+    /// A message of one byte, and what comes beside it. False: the service is not there any more.
+    bool receive_some(std::byte& byte, std::vector<os::owned_fd>& into, error_code& ec)
+    {
+        for (;;) {
+            std::array<std::byte, sizeof(spawner_wire::request)> buffer;
+            auto const before = into.size();
+            auto const got = os::receive_message(socket_, buffer, into, 0, ec);
+            if (got.end)
+                return false;
+            if (!ec && !got.cut && got.size == sizeof(spawner_wire::request) && into.size() == before) {
+                spawner_wire::request other;
+                std::memcpy(&other, buffer.data(), sizeof other);
+                if (other.what == spawner_wire::verb::kill) {
+                    kill(other);
+                    continue;
+                }
+            }
+            if (!ec && (got.cut || got.size != 1))
+                ec = make_error_code(boost::system::errc::too_many_files_open);
+            byte = buffer[0];
+            return true;
+        }
     }
 
     /// Puts the service's standard streams where a child finds them. Gives how many there were.
@@ -218,6 +241,7 @@ private:
     os::owned_fd socket_;
     program program_;
     std::vector<std::string> environment_;
+    std::shared_ptr<int volatile[]> exec_errors_;
     /// Those that may be killed: what it started last, and before that, if it lives: a child that is set aside.
     std::array<process, 2> started_;
 };

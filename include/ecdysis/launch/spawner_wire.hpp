@@ -17,7 +17,7 @@ namespace ecdysis::launch::spawner_wire {
 
 enum class verb : std::uint32_t {
     spawn, ///< the text of the handoff's variable follows in the same message, the descriptors in others
-    kill,  ///< `pid`, if it is what was started last or before that
+    kill,  ///< `pid`, if it is what was started last or before that; not answered, and possible between any two messages
 };
 
 struct request
@@ -30,9 +30,13 @@ struct request
     std::uint64_t blocked = 0;        ///< bit 0 is signal 1
     std::uint64_t ignored = 0;
     std::uint64_t descriptor_limit = 0; ///< the service's soft limit of open files, which its child gets
+    std::uint32_t slot = 0;             ///< of `exec_errors`: where the child says why its program could not be executed
 };
 
-/// To each message. With `pid` comes its pidfd.
+/// Memory that both have. The helper writes there and believes nothing of it.
+inline constexpr std::size_t exec_errors = 1024;
+
+/// To each message of a spawn. With `pid` comes its pidfd: the process is there, and its program not yet.
 struct answer
 {
     std::int32_t error = 0; ///< an errno or, if `ours`, an errc; 0: go on, or done

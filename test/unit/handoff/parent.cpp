@@ -285,7 +285,7 @@ BOOST_AUTO_TEST_CASE(stop_before_commit_kills_the_child_at_once)
 BOOST_AUTO_TEST_CASE(stop_while_launching_ends_the_child_when_it_comes)
 {
     conversation{launching()}
-        .expect(event::stop, {action::disarm, action::stop}, state::ending)
+        .expect(event::stop, {action::arm_kill, action::stop}, state::ending)
         .accepting(false)
         .holds_drain(true)
         .expect(event::launched, {action::arm_kill, action::kill}, state::ending)
@@ -303,10 +303,20 @@ BOOST_AUTO_TEST_CASE(stop_while_a_launch_takes_too_long)
 BOOST_AUTO_TEST_CASE(stop_while_launching_and_the_launch_fails)
 {
     conversation{launching()}
-        .expect(event::stop, {action::disarm, action::stop}, state::ending)
+        .expect(event::stop, {action::arm_kill, action::stop}, state::ending)
         .expect(event::launch_failed,
                 {action::disarm, action::close_handoff, action::restore, action::report_failed}, state::stopped)
         .accepting(false);
+}
+
+BOOST_AUTO_TEST_CASE(stop_while_launching_and_nothing_comes)
+{
+    conversation{launching()}
+        .expect(event::stop, {action::arm_kill, action::stop}, state::ending)
+        .expect(event::deadline,
+                {action::disarm, action::give_up_launch, action::close_handoff, action::restore, action::report_failed},
+                state::stopped)
+        .holds_drain(false);
 }
 
 BOOST_AUTO_TEST_CASE(stop_while_a_failed_child_ends)
@@ -441,7 +451,7 @@ BOOST_AUTO_TEST_CASE(the_program_cannot_be_started)
 BOOST_AUTO_TEST_CASE(a_launch_that_takes_too_long_and_comes)
 {
     conversation{launching()}
-        .expect(event::deadline, {}, state::ending)
+        .expect(event::deadline, {action::arm_kill}, state::ending)
         .accepting(true)
         .expect(event::launched, {action::arm_kill, action::kill}, state::ending)
         .child_dies_and_parent_serves_on();
@@ -450,10 +460,21 @@ BOOST_AUTO_TEST_CASE(a_launch_that_takes_too_long_and_comes)
 BOOST_AUTO_TEST_CASE(a_launch_that_takes_too_long_and_fails)
 {
     conversation{launching()}
-        .expect(event::deadline, {}, state::ending)
+        .expect(event::deadline, {action::arm_kill}, state::ending)
         .expect(event::launch_failed,
                 {action::disarm, action::close_handoff, action::restore, action::report_failed}, state::serving)
         .accepting(true);
+}
+
+BOOST_AUTO_TEST_CASE(a_launch_of_which_nothing_is_heard)
+{
+    conversation{launching()}
+        .expect(event::deadline, {action::arm_kill}, state::ending)
+        .expect(event::deadline,
+                {action::disarm, action::give_up_launch, action::close_handoff, action::restore, action::report_failed},
+                state::serving)
+        .accepting(true)
+        .can_begin_another();
 }
 
 BOOST_AUTO_TEST_CASE(the_child_dies)

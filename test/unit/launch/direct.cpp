@@ -5,6 +5,8 @@
 #define BOOST_TEST_NO_MAIN
 #include <boost/test/unit_test.hpp>
 
+#include "../../restart/harness/exec_gate.hpp"
+
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
@@ -34,6 +36,7 @@ namespace launch = ecdysis::launch;
 namespace os = ecdysis::os;
 using ecdysis::errc;
 using ecdysis::error_code;
+using restart::exec_gate;
 
 std::string const shell = "/bin/sh";
 
@@ -120,6 +123,16 @@ bool is_status_3_or_unknown(launch::process const& child)
     return !known && status.how == os::exit_status::kind::unknown;
 }
 
+/// Why the program could not be executed, and nothing is left of its process; or why there was none.
+error_code refusal(launch::request const& what)
+{
+    auto const result = start(what);
+    if (result.ec || !ended(result.child))
+        return result.ec;
+    BOOST_TEST((status_of(result.child) == os::exit_status{os::exit_status::kind::exited, 127}));
+    return result.child.exec_error();
+}
+
 struct ran
 {
     error_code ec;
@@ -146,6 +159,8 @@ ran run_program(std::string const& program, std::vector<std::string> arguments, 
         return result;
     result.status = launch::direct{}.reap(begun.child, result.ec);
     result.output = content(out);
+    if (begun.child.exec_error())
+        result.ec = begun.child.exec_error();
     return result;
 }
 
@@ -364,11 +379,7 @@ BOOST_AUTO_TEST_CASE(says_why_a_program_cannot_be_executed)
     std::ofstream{plain} << "not a program\n";
     auto const cwd = directory("/");
     auto const attempt = [&](std::string const& program) {
-        auto const result = start({.program = program, .arguments = {"x"}, .environment = {}, .directory = cwd, .inherited = {}, .blocked = {}});
-        BOOST_TEST(result.calls == 1);
-        BOOST_TEST(!result.child.pidfd);
-        BOOST_TEST((result.child.pid == os::process_id::none));
-        return result.ec.value();
+        return refusal({.program = program, .arguments = {"x"}, .environment = {}, .directory = cwd, .inherited = {}, .blocked = {}}).value();
     };
     BOOST_TEST(attempt(where.path + "/missing") == ENOENT);
     BOOST_TEST(attempt(plain) == EACCES);
@@ -384,13 +395,13 @@ BOOST_AUTO_TEST_CASE(refuses_descriptors_that_are_not_open)
     BOOST_TEST(run("exit 0", {os::borrowed_fd{}}).ec.value() == EBADF);
     BOOST_TEST(run("exit 0", {os::borrowed_fd{777}}).ec.value() == EBADF);
     BOOST_TEST(run("exit 0", {os::borrowed_fd{1 << 30}}).ec.value() == EBADF);
-    BOOST_TEST(start({.program = shell, .arguments = {"sh"}, .environment = {}, .directory = {}, .inherited = {}, .blocked = {}}).ec.value() == EBADF);
+    BOOST_TEST(refusal({.program = shell, .arguments = {"sh"}, .environment = {}, .directory = {}, .inherited = {}, .blocked = {}}).value() == EBADF);
 }
 
 BOOST_AUTO_TEST_CASE(refuses_a_directory_that_is_none_and_a_signal_that_is_none)
 {
     auto const none = file("none");
-    BOOST_TEST(start({.program = shell, .arguments = {"sh"}, .environment = {}, .directory = none, .inherited = {}, .blocked = {}}).ec.value() == ENOTDIR);
+    BOOST_TEST(refusal({.program = shell, .arguments = {"sh"}, .environment = {}, .directory = none, .inherited = {}, .blocked = {}}).value() == ENOTDIR);
     BOOST_TEST(run("exit 0", {}, {0}).ec.value() == EINVAL);
     BOOST_TEST(run("exit 0", {}, {1000}).ec.value() == EINVAL);
 }
@@ -515,7 +526,8 @@ BOOST_AUTO_TEST_CASE(a_sibling_is_a_child_of_our_own_parent)
         if (begun.ec || !ended(begun.child) || !is_status_3_or_unknown(begun.child))
             ::_exit(1);
         what.program = "/does/not/exist";
-        ::_exit(start(what).ec.value() == ENOENT ? 0 : 2);
+        auto const refused = start(what);
+        ::_exit(ended(refused.child) && refused.child.exec_error().value() == ENOENT ? 0 : 2);
     }
     std::multiset<int> statuses;
     for (int status = 0, count = 0; count != 3; ++count) {
@@ -524,6 +536,68 @@ BOOST_AUTO_TEST_CASE(a_sibling_is_a_child_of_our_own_parent)
     }
     BOOST_TEST((statuses == std::multiset{0, 3, 127}));
     BOOST_TEST(content(out) == std::to_string(::getpid()) + '\n');
+}
+
+BOOST_AUTO_TEST_CASE(does_not_wait_for_exec, *boost::unit_test::precondition(&exec_gate::is_possible))
+{
+    temporary_directory const where;
+    auto const program = where.path + "/true";
+    std::filesystem::copy_file("/bin/true", program);
+    auto const cwd = directory("/");
+    launch::request const what{.program = program, .arguments = {"true"}, .environment = {}, .directory = cwd, .inherited = {}, .blocked = {}};
+    for (bool const refused : {false, true}) {
+        exec_gate gate{program};
+        auto const begun = start(what);
+        BOOST_TEST_REQUIRE(!begun.ec);
+        BOOST_TEST(gate.held() == os::number(begun.child.pid));
+        BOOST_TEST(!ended(begun.child, 0));
+        errno = 0;
+        refused ? gate.refuse() : gate.open();
+        BOOST_TEST_REQUIRE(ended(begun.child));
+        BOOST_TEST(errno == 0); // of this thread, which the other process has run beside
+        BOOST_TEST(begun.child.exec_error().value() == (refused ? EPERM : 0));
+        BOOST_TEST(status_of(begun.child).value == (refused ? 127 : 0));
+    }
+}
+
+BOOST_AUTO_TEST_CASE(kills_one_that_has_not_executed_the_program_yet, *boost::unit_test::precondition(&exec_gate::is_possible))
+{
+    temporary_directory const where;
+    auto const program = where.path + "/true";
+    std::filesystem::copy_file("/bin/true", program);
+    auto const cwd = directory("/");
+    exec_gate gate{program};
+    launch::request const what{.program = program, .arguments = {"true"}, .environment = {}, .directory = cwd, .inherited = {}, .blocked = {}};
+    auto const begun = start(what);
+    BOOST_TEST_REQUIRE(!begun.ec);
+    BOOST_TEST(gate.held() != 0);
+    error_code ec;
+    launch::direct{}.kill(begun.child, SIGKILL, ec);
+    BOOST_TEST_REQUIRE(ended(begun.child));
+    BOOST_TEST(!begun.child.exec_error());
+    BOOST_TEST((status_of(begun.child) == os::exit_status{os::exit_status::kind::killed, SIGKILL}));
+}
+
+// The memory of a process that is in execve(2) still: the program reads its arguments there.
+BOOST_AUTO_TEST_CASE(what_is_given_up_is_left_to_who_uses_it, *boost::unit_test::precondition(&exec_gate::is_possible))
+{
+    temporary_directory const where;
+    auto const program = where.path + "/sh";
+    std::filesystem::copy_file("/bin/sh", program);
+    exec_gate gate{program};
+    BOOST_TEST(apart([&] {
+        auto const cwd = directory("/");
+        auto const out = file("out");
+        std::array<os::borrowed_fd, 1> const inherited{out};
+        std::string const text(100, 'x');
+        auto begun = start({.program = program, .arguments = {"sh", "-c", "echo $0 >&3", text}, .environment = {}, .directory = cwd, .inherited = inherited, .blocked = {}});
+        if (begun.ec || gate.held() == 0)
+            return 1;
+        begun.child.exec_errno.reset();
+        std::vector<std::string> const others(1000, std::string(100, 'y')); // where it would lie
+        gate.open();
+        return ended(begun.child) && status_of(begun.child).value == 0 && content(out) == text + '\n' ? 0 : 2;
+    }) == 0);
 }
 
 BOOST_AUTO_TEST_CASE(kills_and_reaps)

@@ -4,6 +4,9 @@
 #define BOOST_TEST_MODULE launch/spawner
 #include <boost/test/unit_test.hpp>
 
+#include "../../restart/harness/exec_gate.hpp"
+#include "to_the_end.hpp"
+
 #include <fcntl.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
@@ -35,6 +38,7 @@ namespace launch = ecdysis::launch;
 namespace os = ecdysis::os;
 using ecdysis::errc;
 using ecdysis::error_code;
+using restart::exec_gate;
 
 os::owned_fd file(char const* name)
 {
@@ -86,13 +90,13 @@ bool ended(launch::process const& child, int milliseconds = 20000)
 /// Runs `script` with a shell as the program that was fixed. The handoff's variable is `text`.
 struct shell
 {
-    explicit shell(std::string const& script) : spawner{launch::spawner::fork(launch::program{"/bin/sh", {"sh", "-c", script}})}
+    explicit shell(std::string const& script, std::string const& path = "/bin/sh")
+        : spawner{launch::spawner::fork(launch::program{path, {"sh", "-c", script}})}
     {}
 
-    launch::process start(std::vector<os::borrowed_fd> const& inherited = {}, std::vector<int> const& blocked = {},
-                          std::string const& program = "/bin/sh")
+    void begin(std::vector<os::borrowed_fd> const& inherited = {}, std::vector<int> const& blocked = {},
+               std::string const& program = "/bin/sh")
     {
-        launch::process result;
         spawner.start({.program = program,
                        .arguments = {"lies"},
                        .environment = {"LD_PRELOAD=/lies", "ECDYSIS_HANDOFF=" + text},
@@ -102,9 +106,17 @@ struct shell
                        .as_sibling = spawner.as_sibling(false)},
                       [&](error_code why, launch::process child) {
                           ec = why;
-                          result = std::move(child);
+                          started = std::move(child);
+                          ++calls;
                       });
-        return result;
+    }
+
+    launch::process start(std::vector<os::borrowed_fd> const& inherited = {}, std::vector<int> const& blocked = {},
+                          std::string const& program = "/bin/sh")
+    {
+        begin(inherited, blocked, program);
+        to_the_end(spawner);
+        return std::move(started);
     }
 
     /// The exit status, and in `output` what it wrote to the last inherited descriptor.
@@ -122,7 +134,9 @@ struct shell
 
     launch::spawner spawner;
     std::string text = "a handoff";
+    launch::process started;
     error_code ec;
+    int calls = 0;
     std::string output;
 };
 
@@ -300,6 +314,7 @@ BOOST_AUTO_TEST_CASE(signals_are_blocked_as_asked_and_default_otherwise)
                           if (!ec && ended(child))
                               result = content(out) == "SigBlk:\t0000000000000001\nSigIgn:\t0000000000001000\n" ? 0 : 2;
                       });
+        to_the_end(spawner);
         return result;
     }) == 0);
 }
@@ -309,23 +324,116 @@ BOOST_AUTO_TEST_CASE(a_program_that_cannot_be_executed_says_why_and_leaves_nothi
     auto spawner = launch::spawner::fork(launch::program{"/does/not/exist"});
     for (int i = 0; i != 3; ++i) {
         error_code ec;
+        launch::process started;
         spawner.start({.program = "/does/not/exist", .arguments = {}, .environment = {}, .directory = {}, .inherited = {}, .blocked = {},
                        .as_sibling = spawner.as_sibling(false)},
                       [&](error_code why, launch::process child) {
                           ec = why;
-                          BOOST_TEST(!child.pidfd);
+                          started = std::move(child);
                       });
-        BOOST_TEST((ec == boost::system::errc::no_such_file_or_directory));
+        to_the_end(spawner);
+        BOOST_TEST_REQUIRE(!ec);
+        BOOST_TEST_REQUIRE(ended(started));
+        BOOST_TEST((started.exec_error() == boost::system::errc::no_such_file_or_directory));
+        BOOST_TEST((spawner.reap(started, ec) == os::exit_status{os::exit_status::kind::exited, 127}));
         BOOST_TEST(children().size() == 1U); // the helper
     }
+}
+
+BOOST_AUTO_TEST_CASE(the_helper_does_not_wait_for_exec, *boost::unit_test::precondition(&exec_gate::is_possible))
+{
+    std::string const program = "/tmp/ecdysis-spawner-" + std::to_string(::getpid());
+    std::filesystem::copy_file("/bin/sh", program);
+    {
+        exec_gate gate{program};
+        shell it{"exit 9", program};
+        auto const first = it.start({}, {}, program);
+        BOOST_TEST(gate.held() == os::number(first.pid));
+        auto const second = it.start({}, {}, program); // it goes on
+        BOOST_TEST_REQUIRE(!it.ec);
+        error_code ec;
+        it.spawner.kill(second, SIGKILL, ec);
+        BOOST_TEST_REQUIRE(ended(second));
+        BOOST_TEST(it.spawner.reap(second, ec).value == SIGKILL);
+        gate.refuse();
+        BOOST_TEST_REQUIRE(ended(first));
+        BOOST_TEST((first.exec_error() == boost::system::errc::operation_not_permitted));
+        BOOST_TEST(!second.exec_error());
+        BOOST_TEST(it.spawner.reap(first, ec).value == 127);
+    }
+    std::filesystem::remove(program);
+}
+
+BOOST_AUTO_TEST_CASE(a_helper_that_is_slow_holds_nobody)
+{
+    shell it{"exit 3"};
+    auto const helper = children();
+    BOOST_TEST_REQUIRE(helper.size() == 1U);
+    ::kill(helper[0], SIGSTOP);
+    it.begin();
+    BOOST_TEST(it.calls == 0);
+    BOOST_TEST(static_cast<bool>(it.spawner.awaits()));
+    it.spawner.go_on(); // too early
+    BOOST_TEST(it.calls == 0);
+    it.spawner.start({.program = "/bin/sh", .arguments = {}, .environment = {}, .directory = {}, .inherited = {}, .blocked = {}},
+                     [&](error_code why, launch::process) { BOOST_TEST((why == errc::busy)); });
+    ::kill(helper[0], SIGCONT);
+    to_the_end(it.spawner);
+    BOOST_TEST(it.calls == 1);
+    BOOST_TEST_REQUIRE(!it.ec);
+    BOOST_TEST_REQUIRE(ended(it.started));
+    BOOST_TEST(it.spawner.reap(it.started, it.ec).value == 3);
+}
+
+BOOST_AUTO_TEST_CASE(a_start_that_is_given_up_leaves_no_child)
+{
+    for (bool const early : {true, false}) {
+        shell it{"exec sleep 1000"};
+        auto const helper = children();
+        BOOST_TEST_REQUIRE(helper.size() == 1U);
+        ::kill(helper[0], SIGSTOP);
+        it.begin();
+        if (!early) { // its descriptors are on their way, too
+            ::kill(helper[0], SIGCONT);
+            ::pollfd one{it.spawner.awaits().readable.get(), POLLIN, 0};
+            BOOST_TEST(::poll(&one, 1, 20'000) == 1);
+            ::kill(helper[0], SIGSTOP);
+            it.spawner.go_on();
+        }
+        it.spawner.give_up();
+        BOOST_TEST(!it.spawner.awaits());
+        BOOST_TEST(!it.spawner.is_there());
+        ::kill(helper[0], SIGCONT);
+        while (::waitpid(-1, nullptr, 0) > 0) {} // the helper, and what it may have started
+        BOOST_TEST(it.calls == 0);
+        static_cast<void>(it.start());
+        BOOST_TEST((it.ec == errc::spawner_gone));
+    }
+}
+
+BOOST_AUTO_TEST_CASE(kills_in_the_middle_of_a_start)
+{
+    shell it{"exec sleep 1000"};
+    auto const first = it.start();
+    error_code ec;
+    it.begin();
+    it.spawner.kill(first, SIGKILL, ec);
+    BOOST_TEST(!ec);
+    to_the_end(it.spawner);
+    BOOST_TEST(!it.ec);
+    it.spawner.kill(it.started, SIGTERM, ec);
+    BOOST_TEST(!ec);
+    BOOST_TEST_REQUIRE((ended(first) && ended(it.started)));
+    BOOST_TEST(it.spawner.reap(first, ec).value == SIGKILL);
+    BOOST_TEST(it.spawner.reap(it.started, ec).value == SIGTERM);
 }
 
 BOOST_AUTO_TEST_CASE(kills_what_it_started_last)
 {
     shell it{"exec sleep 1000"};
     error_code ec;
-    it.spawner.kill({}, SIGKILL, ec);
-    BOOST_TEST((ec == boost::system::errc::no_such_process));
+    it.spawner.kill({}, SIGKILL, ec); // nobody
+    BOOST_TEST(!ec);
     auto const child = it.start();
     BOOST_TEST_REQUIRE(!it.ec);
     it.spawner.kill(child, SIGTERM, ec);
@@ -347,13 +455,13 @@ BOOST_AUTO_TEST_CASE(kills_nobody_else)
     BOOST_TEST_REQUIRE(!it.ec);
     error_code ec;
     it.spawner.kill(first, SIGKILL, ec);
-    BOOST_TEST((ec == boost::system::errc::no_such_process));
-    BOOST_TEST(!ended(last, 0));
-    os::send_signal(first.pidfd, SIGKILL, ec);
     for (auto const* child : {&before, &last}) { // one is set aside, the other is to take over
         it.spawner.kill(*child, SIGKILL, ec);
         BOOST_TEST(!ec);
+        BOOST_TEST(ended(*child));
     }
+    BOOST_TEST(!ended(first, 0));
+    os::send_signal(first.pidfd, SIGKILL, ec);
     for (auto const* child : {&first, &before, &last}) {
         BOOST_TEST_REQUIRE(ended(*child));
         BOOST_TEST(it.spawner.reap(*child, ec).value == SIGKILL);
@@ -477,7 +585,10 @@ BOOST_AUTO_TEST_CASE(garbage_is_answered_and_not_believed)
     std::vector<char> const large(10'000);
     BOOST_TEST(says(large.data(), large.size()) == EINVAL);
     lies = {.what = launch::spawner_wire::verb::kill, .signal = 9999};
-    BOOST_TEST(says(&lies, sizeof lies) == ESRCH);
+    BOOST_TEST(::send(socket, &lies, sizeof lies, 0) == static_cast<::ssize_t>(sizeof lies)); // that is not answered
+    lies = {.what = launch::spawner_wire::verb::spawn, .descriptor_limit = 1024, .slot = ~0U}; // outside of what both have
+    BOOST_TEST_REQUIRE(says(&lies, sizeof lies) == 0);
+    BOOST_TEST(::waitpid(-1, nullptr, 0) > 0);
     BOOST_TEST(it.run().value == 0, it.ec.message());
 }
 

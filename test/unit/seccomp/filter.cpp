@@ -2,6 +2,7 @@
 #include <ecdysis/seccomp/filter.hpp>
 
 #include "apart.hpp"
+#include "../launch/to_the_end.hpp"
 
 #include <ecdysis/io/sync.hpp>
 #include <ecdysis/launch/direct.hpp>
@@ -104,6 +105,7 @@ int starts(auto& launch, char const* program)
                      if (!ec && ::poll(&one, 1, 20000) == 1 && launch.reap(child, ec) == os::exit_status{os::exit_status::kind::exited, 0})
                          result = 0;
                  });
+    to_the_end(launch);
     return result;
 }
 
