@@ -195,6 +195,37 @@ RESTART_TEST_(the_helper_is_killed, spawns)
     one.stop();
 }
 
+RESTART_TEST_(a_helper_that_hangs_holds_nobody, spawns)
+{
+    service one{built, {.arguments = {"--threads", "1"}, .probed = answers_all}};
+    auto const before = one.settled();
+    auto const helper = the_helper();
+    ::kill(helper, SIGSTOP);
+    auto asker = one.at_control();
+    one.wait_for("upgrade_requested");
+    for (int i = 0; i != 20; ++i)
+        BOOST_TEST(one.ask().pid == before.pid);
+    BOOST_TEST(begins(one.ask_control(), "busy"));
+    ::kill(helper, SIGCONT);
+    BOOST_TEST(begins(one.heard(asker.receive().value_or("no answer")), "ok generation=1 "));
+    one.check_succeeded(before);
+    one.stop();
+}
+
+RESTART_TEST_(a_stop_while_the_helper_hangs, spawns)
+{
+    service one{built, {.arguments = {"--kill-grace", "200"}}};
+    auto const helper = the_helper();
+    ::kill(helper, SIGSTOP);
+    auto asker = one.at_control();
+    one.wait_for("upgrade_requested");
+    one.signal(SIGTERM);
+    service::check_ended_well(one.pid());
+    BOOST_TEST(asker.receive().value_or("no answer") == "failed phase=launching reason=\"stopped\"");
+    ::kill(helper, SIGCONT); // it finds out, and starts nobody
+    one.check_gone();
+}
+
 // Nobody can end a child that hangs then, for the filter allows the service no signals: it is left to itself.
 RESTART_TEST_(the_helper_is_killed_while_a_child_hangs, spawns)
 {
