@@ -65,7 +65,7 @@ struct yours {};
 struct upgrade_requested { trigger by; };
 /// An upgrade that was asked for and does not begin. `why`: errc::busy or errc::not_serving.
 struct refused { trigger by; error_code why; };
-/// The child's process exists; `program` is the absolute path that was executed.
+/// The child's process exists; `program` is the absolute path that it executes. Where that fails, `upgrade_failed` says so.
 struct launched { os::process_id child; std::string program; };
 /// The child has been sent all.
 struct handed_over { os::process_id child; std::size_t descriptors; };

@@ -90,11 +90,7 @@ public:
             retire();
             report_ok();
         } else if (machine_.upgrading() && attempt_) {
-            steps_.give_up_launch();
-            if (attempt_->child && *attempt_->child) {
-                attempt_->child->kill_and_reap();
-                attempt_->child_was_reaped = true;
-            }
+            steps_.end_child(*attempt_);
             fail_with("the service ended during the upgrade");
             report_failed();
         } else if (machine_.now() == state::yielded) {
@@ -201,17 +197,10 @@ private:
             return put_aside(handoff::stop::reason::taken_back);
         case action::stop_child: return put_aside(stop_reason());
         case action::read_rest:
-            // An ended child sends no more, but a process that it left behind may hold its end and write on.
-            attempt_->child->unwatch();
-            if (attempt_->link) {
-                attempt_->link->read(256);
-                attempt_->link->unwatch();
-            }
+            steps_.read_rest(*attempt_);
             return events_.add(occurrence::nothing_left);
         case action::reap:
-            steps_.explain_end(*attempt_);
-            attempt_->child->release();
-            attempt_->child_was_reaped = true;
+            steps_.reap(*attempt_);
             return generation_.child_ended(attempt_->pid);
         case action::close_handoff:
             disarm();

@@ -65,17 +65,6 @@ public:
     /// Neither `started` nor a failure is told any more.
     void give_up_launch() noexcept { start_.give_up(); }
 
-    /// The child has ended: it may never have been the program.
-    void explain_end(attempt& now)
-    {
-        error_code const why = now.child->exec_error();
-        if (!why)
-            return;
-        now.during = phase::launching;
-        now.reason = "start " + start_.path() + ": " + why.message();
-        now.why = why;
-    }
-
     /// One frame of what is handed over.
     void send_next(attempt& now)
     {
@@ -179,6 +168,40 @@ public:
             now.link->read(256); // that it stops may stand before its end
             feed_(event::yours_lost);
         });
+    }
+
+    // ---- the child's end
+
+    /// A child that has ended sends no more, but a process that it left behind may hold its end and write on.
+    void read_rest(attempt& now)
+    {
+        now.child->unwatch();
+        if (!now.link)
+            return;
+        now.link->read(256);
+        now.link->unwatch();
+    }
+
+    /// It may never have been the program.
+    void reap(attempt& now)
+    {
+        if (error_code const why = now.child->exec_error()) {
+            now.during = phase::launching;
+            now.reason = "start " + start_.path() + ": " + why.message();
+            now.why = why;
+        }
+        now.child->release();
+        now.child_was_reaped = true;
+    }
+
+    /// In line, for an end of our own.
+    void end_child(attempt& now)
+    {
+        give_up_launch();
+        if (!now.child || !*now.child)
+            return;
+        now.child->kill_and_reap();
+        now.child_was_reaped = true;
     }
 
 private:
