@@ -47,11 +47,12 @@ enum class errc {
     state_not_sealed,     ///< state that was handed over could still be changed by another process
     program_unknown,      ///< the program cannot be found as it was given at start
     state_failed,         ///< the host's function that fills state threw
-    spawner_gone,         ///< the helper of launch::spawner has ended or does not answer
+    spawner_gone,         ///< the helper of launch::spawner has ended
     spawner_program,      ///< launch::spawner was forked for another program
     seccomp_architecture, ///< a filter for another architecture than the allowlist's
     seccomp_allows_all,   ///< a filter that allows what it does not name
     manager_timeout,      ///< the service manager's socket did not accept a message in time
+    spawner_silent,       ///< the helper of launch::spawner does not answer; a later start may succeed
 };
 
 /// Groups of errors that a caller would test for together.
@@ -111,6 +112,7 @@ enum class condition {
     case errc::program_unknown: return "the program cannot be found";
     case errc::state_failed: return "state for the new generation could not be filled";
     case errc::spawner_gone: return "the helper that starts new generations has gone; restart the service";
+    case errc::spawner_silent: return "the helper that starts new generations does not answer";
     case errc::spawner_program: return "the helper was forked for another program; give spawner::fork() and the options the same one, and change the directory after both";
     case errc::seccomp_architecture: return "the allowlist covers x86_64 and aarch64, and the filter is for another architecture, too; take that out of the filter, or do without one";
     case errc::seccomp_allows_all: return "the filter allows what it does not name; make it with another default, such as SCMP_ACT_KILL_PROCESS";
@@ -156,9 +158,9 @@ public:
         case condition::upgrade_failed:
             return is(errc::child_failed, errc::child_closed, errc::ready_timeout, errc::serving_timeout,
                       errc::descriptor_limit, errc::program_unknown, errc::corrupt_handoff, errc::state_failed,
-                      errc::spawner_gone, errc::spawner_program, errc::manager_timeout);
+                      errc::spawner_gone, errc::spawner_program, errc::manager_timeout, errc::spawner_silent);
         case condition::retryable:
-            return is(errc::busy, errc::not_serving, errc::already_waiting);
+            return is(errc::busy, errc::not_serving, errc::already_waiting, errc::spawner_silent);
         }
         return false;
     }

@@ -35,7 +35,7 @@ BOOST_AUTO_TEST_CASE(conditions_group_what_a_caller_tests_together)
     for (auto const value : {errc::stale_handoff, errc::wrong_parent, errc::descriptor_mismatch, errc::parent_gone})
         BOOST_TEST((error_code{value} == condition::bad_handoff));
     for (auto const value : {errc::child_failed, errc::ready_timeout, errc::program_unknown, errc::descriptor_limit,
-                             errc::state_failed, errc::spawner_gone, errc::spawner_program})
+                             errc::state_failed, errc::spawner_gone, errc::spawner_silent, errc::spawner_program})
         BOOST_TEST((error_code{value} == condition::upgrade_failed));
     for (auto const value : {errc::busy, errc::not_serving, errc::already_waiting})
         BOOST_TEST((error_code{value} == condition::retryable));

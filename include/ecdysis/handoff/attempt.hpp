@@ -86,6 +86,7 @@ struct attempt
     std::optional<message> reaching{};
     std::optional<message> announcement{};
     bool child_stops = false;   ///< it has said that it ends accepting
+    bool child_has_taken = false; ///< it has said that the service is its own
     bool partial_stop = false;  ///< and that its stop is a partial one
     char const* last_heard = "nothing"; ///< the name of its last frame
     std::optional<trigger> passed_on{}; ///< a signal for an upgrade that goes with `yours`, until that is sent

@@ -44,6 +44,7 @@ public:
     [[nodiscard]] os::exit_status status() const noexcept { return status_; }
     /// Why it never was the program, when `ended` was called.
     [[nodiscard]] error_code exec_error() const noexcept { return child_.exec_error(); }
+    [[nodiscard]] bool starts_in_root() const noexcept { return child_.starts_in_root(); }
     /// It was killed by us, so how it ended says nothing about it.
     [[nodiscard]] bool was_killed() const noexcept { return was_killed_; }
 

@@ -12,6 +12,7 @@
 #include <ecdysis/os/process.hpp>
 
 #include <exception>
+#include <functional>
 #include <memory>
 #include <string>
 #include <utility>
@@ -33,11 +34,14 @@ public:
 
     [[nodiscard]] std::string const& path() const noexcept { return program_.path(); }
 
-    /// Fills `into` and calls `done(ec, process, reason)` once, here or later: `reason` says in words why not. `into` lives
-    /// until then, or until the start is given up.
-    template <class Attempt, class Done>
-    void operator()(Attempt& into, Done done)
+    /// Why there is no process is said in words.
+    using told = std::function<void(error_code ec, launch::process child, std::string reason)>;
+
+    /// Fills `into` and calls `done` once, here or later. `into` lives until then, or until the start is given up.
+    template <class Attempt>
+    void operator()(Attempt& into, told done)
     {
+        done_ = std::move(done);
         error_code ec;
         std::string what;
         try {
@@ -45,8 +49,7 @@ public:
             into.bequest = generation_.bequeath(into.channel);
             os::check_descriptor_limit(into.bequest.fds.size(), ec);
             if (ec)
-                return done(ec, launch::process{},
-                            "hand over " + std::to_string(into.bequest.fds.size()) + " descriptors: " + ec.message());
+                return fail(ec, "hand over " + std::to_string(into.bequest.fds.size()) + " descriptors: " + ec.message());
             what = std::string{"make the "} + std::string{transport_policy::name};
             auto offer = generation_.policies.transport.make(into.bequest.fds, ec);
             if (!ec) {
@@ -55,14 +58,14 @@ public:
                 into.link = std::make_unique<link>(generation_.policies.io, std::move(offer.ours));
                 into.theirs = std::move(offer.theirs);
                 into.inherited = std::move(offer.inherited);
-                return launch(into, offer.text, std::move(done));
+                return launch(into, offer.text);
             }
         } catch (error const& e) {
-            return done(e.code(), launch::process{}, e.what());
+            return fail(e.code(), e.what());
         } catch (std::exception const& e) {
-            return done(errc::child_failed, launch::process{}, what + ": " + e.what());
+            return fail(errc::child_failed, what + ": " + e.what());
         }
-        done(ec, launch::process{}, what + ": " + ec.message());
+        fail(ec, what + ": " + ec.message());
     }
 
     /// `done` is not called any more, and no child is left.
@@ -70,12 +73,13 @@ public:
     {
         readable_ = {};
         due_ = {};
+        done_ = {};
         generation_.policies.launch.give_up();
     }
 
 private:
-    template <class Attempt, class Done>
-    void launch(Attempt& into, std::string const& text, Done done)
+    template <class Attempt>
+    void launch(Attempt& into, std::string const& text)
     {
         bool gone = false;
         auto const directory = program_.directory_or_root(gone);
@@ -100,17 +104,15 @@ private:
             .ignored = program_.ignored(),
             .as_sibling = as_sibling,
         };
-        generation_.policies.launch.start(std::move(request), [this, &into, done](error_code ec, launch::process child) {
+        generation_.policies.launch.start(std::move(request), [this, &into](error_code ec, launch::process child) {
             into.theirs.clear();
-            done(ec, std::move(child), "start " + program_.path() + ": " + ec.message());
+            tell(ec, std::move(child), ec ? "start " + program_.path() + ": " + ec.message() : std::string{});
         });
         await();
     }
 
     void await()
     {
-        readable_ = {}; // one watch for a descriptor at a time
-        due_ = {};
         auto next = generation_.policies.launch.awaits();
         if (!next)
             return;
@@ -125,12 +127,32 @@ private:
 
     void go_on()
     {
-        generation_.policies.launch.go_on();
-        await();
+        readable_ = {}; // first, for the policy may close what is watched
+        due_ = {};
+        try {
+            generation_.policies.launch.go_on();
+            await();
+        } catch (std::exception const& e) {
+            fail(errc::child_failed, "start " + program_.path() + ": " + e.what());
+        }
+    }
+
+    void fail(error_code ec, std::string reason)
+    {
+        generation_.policies.launch.give_up();
+        tell(ec, {}, std::move(reason));
+    }
+
+    /// Once. Who hears of it may begin the next start.
+    void tell(error_code ec, launch::process child, std::string reason)
+    {
+        if (auto const done = std::exchange(done_, nullptr))
+            done(ec, std::move(child), std::move(reason));
     }
 
     Generation& generation_;
     launch::program program_;
+    told done_;
     handle readable_{};
     handle due_{};
 };

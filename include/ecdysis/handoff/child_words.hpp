@@ -47,6 +47,7 @@ template <class Attempt>
     }
     if (auto const* answer = std::get_if<taken>(&said)) {
         now.warnings = answer->warnings;
+        now.child_has_taken = true;
         return event::taken;
     }
     if (auto const* ends = std::get_if<stopping>(&said)) {

@@ -77,6 +77,9 @@ public:
     {
         if (std::exchange(left_, true))
             return;
+        // Nobody looks any more at how a child ends; one that is set aside and does not answer is killed.
+        for (auto& one : aside_)
+            one.parent_leaves();
         if (attempt_ && attempt_->link && machine_.now() == state::committed)
             attempt_->link->read(256); // it may have said that it serves
         bool const serves = machine_.now() >= state::probation && machine_.now() <= state::yielding;
@@ -96,15 +99,12 @@ public:
         } else if (machine_.now() == state::yielded) {
             report_ok(); // its answer would only have been warnings
         }
-        // Nobody looks any more at how a child ends; one that is set aside and does not answer is killed.
-        for (auto& one : aside_)
-            one.parent_leaves();
         if (attempt_)
             attempt_->unwatch();
     }
 
     [[nodiscard]] bool upgrading() const noexcept { return machine_.upgrading(); }
-    [[nodiscard]] bool child_has_taken() const noexcept { return machine_.now() == state::retired; }
+    [[nodiscard]] bool child_has_taken() const noexcept { return attempt_ && attempt_->child_has_taken; }
     [[nodiscard]] io::clock::time_point last_ended() const noexcept { return last_ended_; }
 
     /// The drain is not over yet: a child is to be reaped, or to hear something.

@@ -72,6 +72,8 @@ public:
         std::size_t taken = 0;
         error_code ec;
         if (!now.said_hello) {
+            if (now.child->starts_in_root())
+                generation_.warn("the directory of the start cannot be entered any more; the child starts in /");
             error_code none; // launch has refused those that do not exist
             os::signal_set const blocked{generation_.options().upgrade_on, none};
             next = hello{.generation = generation_.number() + 1, .blocked = blocked.bits()};
@@ -185,7 +187,8 @@ public:
     /// It may never have been the program.
     void reap(attempt& now)
     {
-        if (error_code const why = now.child->exec_error()) {
+        error_code const why = now.child->exec_error();
+        if (why && !now.child->was_killed()) {
             now.during = phase::launching;
             now.reason = "start " + start_.path() + ": " + why.message();
             now.why = why;

@@ -38,14 +38,19 @@ struct process
 {
     os::process_id pid = os::process_id::none;
     os::owned_fd pidfd;
-    std::shared_ptr<int volatile const> exec_errno{}; ///< where the new process says why not; 0 until then
+    std::shared_ptr<int volatile const> exec_errno{}; ///< where the new process says why not; 0 until then, or `in_root`
+
+    static constexpr int in_root = -1;
 
     /// Of one that has ended: why its program could not be executed (ENOENT, EACCES, EBADF for a descriptor that is not
     /// open, …). None: it was executed, or the process was killed before.
     [[nodiscard]] error_code exec_error() const noexcept
     {
-        return {exec_errno ? *exec_errno : 0, boost::system::system_category()};
+        int const why = exec_errno ? *exec_errno : 0;
+        return {why == in_root ? 0 : why, boost::system::system_category()};
     }
+    /// Of one whose program runs: it must not enter its working directory, and was started in /.
+    [[nodiscard]] bool starts_in_root() const noexcept { return exec_errno && *exec_errno == in_root; }
 };
 
 /// What a start that is under way waits for: a descriptor that becomes readable, a time, or whichever comes first.

@@ -77,13 +77,14 @@ public:
     [[nodiscard]] os::borrowed_fd directory() const noexcept { return directory_; }
 
     /// The directory to start the child in: that of the start, or "/" with `gone` set where the former has been
-    /// deleted, must not be entered any more (root was dropped), or is outside of the root (after chroot).
+    /// deleted, could not be entered even at the start, or is outside of the root (after chroot). No file system is asked,
+    /// which may not answer; whether it may be entered now is found out by the child.
     ///
     /// Valid until the next call. If there is no number left to open "/", it gives what there is: the launch then
     /// reports the full table.
     [[nodiscard]] os::borrowed_fd directory_or_root(bool& gone) noexcept
     {
-        gone = !(directory_ && is_reachable());
+        gone = !(directory_ && is_there());
         if (!gone)
             return directory_;
         error_code ec;
@@ -113,10 +114,11 @@ public:
     }
 
 private:
-    static os::identity identity_of_root() noexcept
+    static std::array<std::uint64_t, 3> identity_of_root() noexcept
     {
-        struct ::stat root{};
-        return ::stat("/", &root) == 0 ? os::identity_of(root) : os::identity{};
+        error_code ignored;
+        auto const root = look_at(os::borrowed_fd{}, "/", ignored);
+        return {root.stx_dev_major, root.stx_dev_minor, root.stx_ino};
     }
 
     static bool is_of_one_process(std::string_view entry) noexcept
@@ -193,14 +195,21 @@ private:
         directory_ = std::move(opened);
     }
 
-    [[nodiscard]] bool is_reachable() const noexcept
+    [[nodiscard]] bool is_there() const noexcept
     {
-        struct ::stat directory{};
-        if (::fstat(directory_.get(), &directory) != 0 || directory.st_nlink == 0 || identity_of_root() != root_at_start_)
-            return false;
-        error_code ec; // opening "." asks whether this process may still search it, as the child will have to
-        os::owned_fd const entered{os::call(ec, [&] { return ::openat(directory_.get(), ".", O_PATH | O_DIRECTORY | O_CLOEXEC); })};
-        return ec != boost::system::errc::permission_denied;
+        error_code ec;
+        auto const found = look_at(directory_, "", ec);
+        return !ec && found.stx_nlink != 0 && identity_of_root() == root_at_start_;
+    }
+
+    /// What is known without asking a server for it.
+    static struct ::statx look_at(os::borrowed_fd directory, char const* path, error_code& ec) noexcept
+    {
+        struct ::statx found{};
+        os::call(ec, [&] {
+            return ::statx(directory.get(), path, AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_NLINK | STATX_INO, &found);
+        });
+        return found;
     }
 
     std::string path_;
@@ -217,7 +226,7 @@ private:
 
     std::vector<std::string> arguments_;
     std::vector<int> ignored_ = ignored_signals();
-    os::identity root_at_start_;
+    std::array<std::uint64_t, 3> root_at_start_;
     os::owned_fd directory_;
     os::owned_fd root_;
 };

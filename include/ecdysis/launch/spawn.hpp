@@ -59,8 +59,9 @@ inline constexpr std::array spawn_calls{
     seccomp::calls("rt_sigprocmask", "no handler runs before exec, and what is blocked then"),
     seccomp::calls("rt_sigaction", "no handler is inherited"),
     seccomp::calls("fchdir", "its working directory"),
+    seccomp::calls("chdir", "its working directory, where that of the start must not be entered any more"),
     seccomp::calls("fcntl", "which of 0 to 2 are open", seccomp::is(1, F_GETFD)),
-    seccomp::calls("fcntl", "what is in its place already", seccomp::is(1, F_SETFD)),
+    seccomp::calls("fcntl", "what is in its place already, and what is not inherited", seccomp::is(1, F_SETFD)),
     seccomp::calls("dup3", "its descriptors, each at its number", seccomp::is(2, 0)),
     seccomp::calls("openat", "/dev/null for those of 0 to 2 that are closed", seccomp::is(2, O_RDWR)),
     seccomp::calls("close", "/dev/null for those of 0 to 2 that are closed"),
@@ -108,7 +109,7 @@ private:
 /// What the new process does between its first instruction and exec. It runs in the memory of this one, which goes on
 /// meanwhile, so all is laid out before, and it makes nothing but system calls: not by glibc's functions, which write to the
 /// errno of the thread that started it, and which a sanitizer takes for this process's own; nor by any function that a
-/// sanitizer has instrumented.
+/// sanitizer has instrumented, or that looks for a canary in that thread's memory, which goes with the thread.
 ///
 /// Not posix_spawn, which does much the same: that knows neither CLONE_PARENT nor CLONE_PIDFD, and waits for exec.
 class last_steps
@@ -126,10 +127,12 @@ public:
             return;
         std::vector<int> sources(what.inherited.size());
         std::ranges::transform(what.inherited, sources.begin(), &os::borrowed_fd::get);
-        moves_ = plan_moves(sources, first_inherited);
         for (int number = 0; number != first_inherited; ++number)
             if (!is_standard_stream(number) || std::ranges::find(sources, number) != sources.end())
                 plan_.null |= 1U << number;
+        plan_.directory = first_inherited + static_cast<int>(sources.size());
+        sources.push_back(what.directory.get());
+        moves_ = plan_moves(sources, first_inherited);
         plan_.blocked = os::signal_set{what.blocked, ec}.bits();
         if (!ec)
             plan_.ignored = os::signal_set{what.ignored, ec}.bits();
@@ -137,10 +140,8 @@ public:
         plan_.program = program_.c_str();
         plan_.argv = argv_.data();
         plan_.envp = envp_.data();
-        plan_.directory = what.directory.get();
         plan_.moves = moves_.data();
         plan_.moves_end = moves_.data() + moves_.size();
-        plan_.first_closed = first_inherited + static_cast<int>(sources.size());
         plan_.error = says_why != nullptr ? says_why : &error_;
         *plan_.error = 0;
     }
@@ -169,13 +170,12 @@ private:
     struct plan
     {
         char const* program;
-        char* const* argv;
+        char** argv;
         char* const* envp;
-        int directory;
-        unsigned null; ///< bit n: number n, 0 to 2, is /dev/null
         move const* moves;
         move const* moves_end;
-        int first_closed;
+        int directory; ///< its number after the moves, the last that is open
+        unsigned null; ///< bit n: number n, 0 to 2, is /dev/null
         std::uint64_t blocked; ///< bit 0 is signal 1
         std::uint64_t ignored;
         disposition by_default;
@@ -184,14 +184,16 @@ private:
     };
 
     /// The function of clone(2). Returns only where exec or what comes before it failed.
-    [[gnu::no_sanitize_address, gnu::no_sanitize_thread]]
+    [[gnu::no_sanitize_address, gnu::no_sanitize_thread, gnu::no_stack_protector]]
     static int take(void* given) noexcept
     {
         auto const& p = *static_cast<plan const*>(given);
         long failed = reset_signals(p);
         if (failed == 0)
             failed = arrange_descriptors(p);
-        if (failed == 0)
+        if (failed >= 0)
+            failed = enter_directory(p);
+        if (failed >= 0)
             failed = os::raw_call(SYS_execve, address(p.program), address(p.argv), address(p.envp));
         *p.error = static_cast<int>(-failed);
         os::raw_call(SYS_exit_group, 127);
@@ -200,7 +202,7 @@ private:
 
     // By system call also because glibc keeps two signals to itself (32 and 33), and would leave their handlers where they are.
     // SIGSYS first: a filter that forbids one of these calls raises it, and a handler of the host's must not run here.
-    [[gnu::no_sanitize_address, gnu::no_sanitize_thread]]
+    [[gnu::no_sanitize_address, gnu::no_sanitize_thread, gnu::no_stack_protector]]
     static long reset_signals(plan const& p) noexcept
     {
         long failed = reset(p, SIGSYS);
@@ -211,29 +213,44 @@ private:
                            : os::raw_call(SYS_rt_sigprocmask, SIG_SETMASK, address(&p.blocked), 0, sizeof p.blocked);
     }
 
-    [[gnu::no_sanitize_address, gnu::no_sanitize_thread]]
+    [[gnu::no_sanitize_address, gnu::no_sanitize_thread, gnu::no_stack_protector]]
     static long reset(plan const& p, int signal) noexcept
     {
         auto const& to = (p.ignored >> (signal - 1) & 1U) != 0 ? p.ignore : p.by_default;
         return os::raw_call(SYS_rt_sigaction, signal, address(to), 0, sizeof p.blocked);
     }
 
-    [[gnu::no_sanitize_address, gnu::no_sanitize_thread]]
+    [[gnu::no_sanitize_address, gnu::no_sanitize_thread, gnu::no_stack_protector]]
     static long arrange_descriptors(plan const& p) noexcept
     {
-        // First, while its number still means what it means in the other process.
-        long failed = os::raw_call(SYS_fchdir, p.directory);
+        long failed = 0;
         for (auto const* one = p.moves; failed >= 0 && one != p.moves_end; ++one)
             failed = one->from == one->to ? os::raw_call(SYS_fcntl, one->to, F_SETFD, 0)
                                           : os::raw_call(SYS_dup3, one->from, one->to, 0);
+        if (failed >= 0)
+            failed = os::raw_call(SYS_fcntl, p.directory, F_SETFD, FD_CLOEXEC);
+        if (failed >= 0)
+            failed = os::raw_call(SYS_close_range, p.directory + 1, UINT_MAX, 0);
         // After the moves, which may read 0 to 2.
         for (int number = 0; failed >= 0 && number != first_inherited; ++number)
             if ((p.null >> number & 1U) != 0)
                 failed = open_null(number);
-        return failed < 0 ? failed : os::raw_call(SYS_close_range, p.first_closed, UINT_MAX, 0);
+        return failed;
     }
 
-    [[gnu::no_sanitize_address, gnu::no_sanitize_thread]]
+    /// Of a file system that does not answer, too: so when nothing is open any more that the service may close meanwhile.
+    [[gnu::no_sanitize_address, gnu::no_sanitize_thread, gnu::no_stack_protector]]
+    static long enter_directory(plan const& p) noexcept
+    {
+        long const failed = os::raw_call(SYS_fchdir, p.directory);
+        if (failed != -EACCES && failed != -ENOENT && failed != -ESTALE)
+            return failed;
+        *p.error = process::in_root;
+        p.argv[0] = const_cast<char*>(p.program); // a relative one would mean nothing there
+        return os::raw_call(SYS_chdir, address("/"));
+    }
+
+    [[gnu::no_sanitize_address, gnu::no_sanitize_thread, gnu::no_stack_protector]]
     static long open_null(int number) noexcept
     {
         os::raw_call(SYS_close, number); // so that it is the lowest free one, or a lower one is, which is opened by itself
@@ -245,7 +262,7 @@ private:
         return moved;
     }
 
-    [[gnu::no_sanitize_address, gnu::no_sanitize_thread]]
+    [[gnu::no_sanitize_address, gnu::no_sanitize_thread, gnu::no_stack_protector]]
     static long address(void const* of) noexcept
     {
         return reinterpret_cast<long>(of);
@@ -309,8 +326,9 @@ private:
 /// Errors: `errc::descriptor_limit` when the child would have fewer than 64 numbers to itself; EMFILE when not one number is
 /// free here; EINVAL for a signal that does not exist, and for a sibling of a process that is the first of its pid namespace;
 /// what mmap and clone say. No child is left behind by an error. What fails in the new process ends it, and is its
-/// `process::exec_error()`: EBADF for a descriptor that is not open, what chdir or exec said (ENOENT, EACCES, …), and ENOENT
-/// also where /dev/null is needed and missing. `says_why` is where it says so, if given.
+/// `process::exec_error()`: EBADF for a descriptor that is not open, what exec said (ENOENT, EACCES, …), and ENOENT also where
+/// /dev/null is needed and missing. `says_why` is where it says so, if given. A directory that must not be entered, or has
+/// gone, is / instead, and argv[0] the program's path.
 ///
 /// Exceptions: std::bad_alloc, with nothing started.
 [[nodiscard]] inline process spawn(request what, error_code& ec, std::shared_ptr<int volatile> says_why = {})

@@ -63,7 +63,7 @@ namespace ecdysis::launch {
 ///
 /// The child is the service's own child, and is watched and reaped as such; or its parent process's, where that is
 /// systemd. Whoever takes the service over can have the helper start that one program, with those arguments and that
-/// environment, and end what it started last; nothing else.
+/// environment, and end what it started; nothing else.
 ///
 /// Thread safety: one call at a time. Lifetimes: moves; the helper ends with the last copy of its socket, which no program
 /// that is executed gets. A generation that has none left (it was killed) fails its upgrades, and serves on.
@@ -161,7 +161,7 @@ public:
     /// Has the helper start `what`; `done(ec, process)` is called here, or by `go_on()` when the helper has answered. Program,
     /// arguments, directory and environment are those of the time of the fork, but for the handoff's variable.
     ///
-    /// Errors: those of `spawn`; `errc::spawner_gone`, also for a helper that has not answered for 10 s;
+    /// Errors: those of `spawn`; `errc::spawner_gone`; `errc::spawner_silent` for a helper that has not answered for 10 s;
     /// `errc::spawner_program` for another program than was fixed; `invalid_argument` for a sibling where `as_sibling` says
     /// otherwise; `errc::busy` while another start is under way; ETOOMANYREFS; ENOMEM and EMFILE also of the helper.
     ///
@@ -169,14 +169,15 @@ public:
     template <class Done>
     void start(request const& what, Done&& done)
     {
+        std::function<void(error_code, process)> f{std::forward<Done>(done)}; // first: nothing is to fail once something was said
         error_code ec;
         if (now_)
             ec = errc::busy;
         else
             prepare(what, ec);
         if (ec)
-            return std::forward<Done>(done)(ec, process{});
-        done_ = std::forward<Done>(done);
+            return f(ec, process{});
+        done_ = std::move(f);
         work();
     }
 
@@ -188,19 +189,22 @@ public:
             work();
     }
 
-    /// The helper is given up with it: what it says later would be taken for the answer to something else. It finds out, and
-    /// ends what it may have started.
+    /// The helper kills what it may have started, when it hears of it; that is reaped at a later start. Where it cannot even
+    /// be told so any more it is given up, too: it finds out, and ends.
     void give_up() noexcept
     {
         if (!now_)
             return;
+        error_code ec;
+        now_->give_up(ec);
+        if (ec)
+            socket_.reset();
         now_.reset();
-        socket_.reset();
+        done_ = {};
     }
 
     /// Has the helper send `signal`, which may do so where this process may not any more. The helper does not answer: one that
-    /// has ended already, and one that it did not start last or before that (a child that is set aside, and the next one),
-    /// are no error.
+    /// has ended already, and one that it did not start, are no error.
     void kill(process const& child, int signal, error_code& ec) const noexcept
     {
         if (socket_)
@@ -294,26 +298,41 @@ private:
         ::getrlimit(RLIMIT_NOFILE, &limit);
         asked.descriptor_limit = limit.rlim_cur;
         asked.descriptors = static_cast<std::uint32_t>(fds.size());
-        asked.slot = starts_++ % spawner_wire::exec_errors;
+        asked.start = ++starts_;
+        reap_given_up();
         now_.emplace(socket_, siblings_, asked, text, std::move(fds));
-        exec_errno_ = {exec_errors_, &exec_errors_[asked.slot]};
+        exec_errno_ = {exec_errors_, &exec_errors_[asked.start % spawner_wire::exec_errors]};
     }
 
     void work()
     {
         error_code ec;
-        if (!now_->go_on(ec))
+        bool const is_over = now_->go_on(ec);
+        for (auto& one : now_->take_strays())
+            given_up_.push_back(std::move(one));
+        if (!is_over)
             return;
         auto child = now_->take_child();
         if (child.pidfd)
             child.exec_errno = std::move(exec_errno_);
+        auto const done = std::move(done_); // who hears of it may start the next
+        if (ec == errc::spawner_silent)
+            give_up();
         now_.reset();
         if (ec == errc::spawner_gone) {
             socket_.reset();
             reap_helper_within(std::chrono::milliseconds{0});
         }
-        auto const done = std::move(done_); // who hears of it may start the next
         done(ec, std::move(child));
+    }
+
+    void reap_given_up() noexcept
+    {
+        std::erase_if(given_up_, [](auto const& one) {
+            error_code ec;
+            (void)os::reap(one, ec);
+            return ec != boost::system::errc::resource_unavailable_try_again;
+        });
     }
 
     void reap_helper_within(std::chrono::milliseconds time) noexcept
@@ -340,6 +359,7 @@ private:
     bool siblings_;
     std::shared_ptr<int volatile[]> exec_errors_; ///< the helper has it, too
     std::uint32_t starts_ = 0;
+    std::vector<os::owned_fd> given_up_; ///< children to be reaped
     std::optional<spawner_start> now_; ///< what is under way, and who hears how it went
     std::shared_ptr<int volatile const> exec_errno_;
     std::function<void(error_code, process)> done_;

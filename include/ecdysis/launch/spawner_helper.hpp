@@ -105,46 +105,43 @@ private:
             return false;
         spawner_wire::request request;
         if (got.cut || got.size < sizeof request || !none.empty())
-            return answer(make_error_code(boost::system::errc::invalid_argument));
+            return answer(make_error_code(boost::system::errc::invalid_argument), 0);
         std::memcpy(&request, buffer.data(), sizeof request);
         std::string_view const text{reinterpret_cast<char const*>(buffer.data()) + sizeof request, got.size - sizeof request};
-        switch (request.what) {
-        case spawner_wire::verb::spawn:
+        if (request.what == spawner_wire::verb::spawn)
             return spawn(request, text);
-        case spawner_wire::verb::kill:
-            kill(request);
-            return true;
-        }
-        return answer(make_error_code(boost::system::errc::invalid_argument));
+        return signal(request) || answer(make_error_code(boost::system::errc::invalid_argument), request.start);
     }
 
-    void kill(spawner_wire::request const& what) const noexcept
+    /// Whether it was such a request. Nobody waits for an answer to it: a child that lives on is seen to.
+    bool signal(spawner_wire::request const& what) const noexcept
     {
-        error_code ignored; // nobody waits for an answer; a child that lives on is seen to
-        for (auto const& one : started_)
-            if (one.pidfd && what.pid == os::number(one.pid))
-                os::send_signal(one.pidfd, what.signal, ignored);
+        using spawner_wire::verb;
+        if (what.what != verb::kill && what.what != verb::give_up)
+            return false;
+        error_code ignored;
+        for (auto const& one : children_)
+            if (what.what == verb::kill ? what.pid == os::number(one.is.pid) : what.start == one.start)
+                os::send_signal(one.is.pidfd, what.what == verb::kill ? what.signal : SIGKILL, ignored);
+        return true;
     }
 
     bool spawn(spawner_wire::request const& what, std::string_view text)
     {
         error_code ec;
-        auto& [last, before] = started_;
-        if (last.pidfd && !os::is_readable_within(last.pidfd, std::chrono::milliseconds{0}))
-            before = std::move(last);
-        last = {};
+        std::erase_if(children_, [](auto const& one) { return os::is_readable_within(one.is.pidfd, std::chrono::milliseconds{0}); });
         raise_descriptor_limit(what.descriptor_limit);
         std::vector<os::owned_fd> received;
         while (received.size() < what.descriptors) {
-            if (!answer(ec)) // to what came so far
+            if (!answer(ec, what.start)) // to what came so far
                 return false;
-            std::byte byte{};
-            if (!receive_some(byte, received, ec))
-                return false;
-            if (!ec && byte != spawner_wire::some_descriptors)
-                ec = make_error_code(boost::system::errc::operation_canceled);
+            switch (receive_some(what.start, received, ec)) {
+            case came::some: break;
+            case came::end: return false;
+            case came::withdrawal: return true;
+            }
             if (ec)
-                return answer(ec);
+                return answer(ec, what.start);
         }
         auto const streams = take_streams(what.streams, received);
         std::vector<os::borrowed_fd> inherited{received.begin() + static_cast<std::ptrdiff_t>(streams), received.end()};
@@ -163,41 +160,49 @@ private:
             asked.arguments.front() = program_.path();
         if (!text.empty())
             asked.environment.push_back(std::string{handoff::variable::name} + "=" + std::string{text.substr(0, text.find('\0'))});
-        last = launch::spawn(std::move(asked), ec, {exec_errors_, &exec_errors_[what.slot % spawner_wire::exec_errors]});
+        children_.reserve(children_.size() + 1); // so that none is lost
+        auto child = launch::spawn(std::move(asked), ec, {exec_errors_, &exec_errors_[what.start % spawner_wire::exec_errors]});
         for (int number = 0; number != 3; ++number)
             open_null(number);
         received.clear();
-        auto const is_there = answer(ec, &last);
-        if (!is_there && last.pidfd) { // nobody knows of it
-            error_code ignored;
-            os::send_signal(last.pidfd, SIGKILL, ignored);
+        auto const is_there = answer(ec, what.start, &child);
+        if (!is_there && child.pidfd) { // nobody knows of it
+            error_code nobody;
+            os::send_signal(child.pidfd, SIGKILL, nobody);
         }
-        if (ec)
-            last = {};
+        if (child.pidfd)
+            children_.push_back({std::move(child), what.start});
         return is_there;
     }
 
-    /// A message of one byte, and what comes beside it. False: the service is not there any more.
-    bool receive_some(std::byte& byte, std::vector<os::owned_fd>& into, error_code& ec)
+    enum class came {
+        some,
+        withdrawal, ///< the spawn is given up
+        end,        ///< the service is not there any more
+    };
+
+    /// A message of one byte, and what comes beside it.
+    came receive_some(std::uint32_t start, std::vector<os::owned_fd>& into, error_code& ec)
     {
         for (;;) {
             std::array<std::byte, sizeof(spawner_wire::request)> buffer;
             auto const before = into.size();
             auto const got = os::receive_message(socket_, buffer, into, 0, ec);
             if (got.end)
-                return false;
-            if (!ec && !got.cut && got.size == sizeof(spawner_wire::request) && into.size() == before) {
+                return came::end;
+            if (!ec && !got.cut && got.size == buffer.size() && into.size() == before) {
                 spawner_wire::request other;
                 std::memcpy(&other, buffer.data(), sizeof other);
-                if (other.what == spawner_wire::verb::kill) {
-                    kill(other);
+                if (other.what == spawner_wire::verb::give_up && other.start == start)
+                    return came::withdrawal;
+                if (signal(other))
                     continue;
-                }
             }
             if (!ec && (got.cut || got.size != 1))
                 ec = make_error_code(boost::system::errc::too_many_files_open);
-            byte = buffer[0];
-            return true;
+            else if (!ec && buffer[0] != spawner_wire::some_descriptors)
+                ec = make_error_code(boost::system::errc::operation_canceled);
+            return came::some;
         }
     }
 
@@ -224,9 +229,9 @@ private:
         ::setrlimit(RLIMIT_NOFILE, &limit);
     }
 
-    bool answer(error_code why, process const* started = nullptr) noexcept
+    bool answer(error_code why, std::uint32_t start, process const* started = nullptr) noexcept
     {
-        auto said = spawner_wire::answer_of(why);
+        auto said = spawner_wire::answer_of(why, start);
         std::array<os::borrowed_fd, 1> pidfd;
         bool const has_pidfd = started != nullptr && started->pidfd;
         if (has_pidfd) {
@@ -242,8 +247,12 @@ private:
     program program_;
     std::vector<std::string> environment_;
     std::shared_ptr<int volatile[]> exec_errors_;
-    /// Those that may be killed: what it started last, and before that, if it lives: a child that is set aside.
-    std::array<process, 2> started_;
+    struct child
+    {
+        process is;
+        std::uint32_t start;
+    };
+    std::vector<child> children_; ///< those that may be killed: that live, or did at the last start
 };
 
 } // namespace ecdysis::launch

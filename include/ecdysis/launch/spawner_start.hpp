@@ -20,6 +20,7 @@
 #include <cerrno>
 #include <chrono>
 #include <cstddef>
+#include <cstdint>
 #include <optional>
 #include <span>
 #include <string>
@@ -38,9 +39,10 @@ public:
     /// leave both sides out of step.
     spawner_start(os::borrowed_fd socket, bool siblings, spawner_wire::request const& asked, std::string const& text,
                   std::vector<os::borrowed_fd> fds)
-        : socket_{socket}, siblings_{siblings}, request_{reinterpret_cast<char const*>(&asked), sizeof asked}, fds_{std::move(fds)}
+        : socket_{socket}, siblings_{siblings}, number_{asked.start}, request_{reinterpret_cast<char const*>(&asked), sizeof asked}, fds_{std::move(fds)}
     {
         request_ += text;
+        strays_.reserve(8);
         came_.reserve(1 + os::max_message_descriptors); // one comes, and receive_message wants so much room
     }
 
@@ -62,17 +64,30 @@ public:
     }
 
     [[nodiscard]] process take_child() noexcept { return std::move(child_); }
+    /// The pidfds of children of earlier starts, that were given up: killed, and to be reaped.
+    [[nodiscard]] std::vector<os::owned_fd> take_strays() noexcept { return std::exchange(strays_, {}); }
+
+    /// What comes of it later is another start's to ignore. Errors: as of `ask_to_kill`.
+    void give_up(error_code& ec) const noexcept
+    {
+        if (asked_)
+            tell(socket_, {.what = spawner_wire::verb::give_up, .start = number_}, ec);
+    }
 
     /// Without an answer, and so without a wait. Errors: what sendmsg(2) says; `errc::spawner_gone`.
     static void ask_to_kill(os::borrowed_fd socket, os::process_id pid, int signal, error_code& ec) noexcept
     {
-        spawner_wire::request const what{.what = spawner_wire::verb::kill, .signal = signal, .pid = os::number(pid)};
+        tell(socket, {.what = spawner_wire::verb::kill, .signal = signal, .pid = os::number(pid)}, ec);
+    }
+
+private:
+    static void tell(os::borrowed_fd socket, spawner_wire::request const& what, error_code& ec) noexcept
+    {
         os::send_message(socket, std::as_bytes(std::span{&what, 1}), {}, MSG_DONTWAIT, ec);
         if (ec == boost::system::errc::broken_pipe || ec == boost::system::errc::connection_reset)
             ec = errc::spawner_gone;
     }
 
-private:
     using clock = std::chrono::steady_clock;
 
     /// What it waits for.
@@ -102,7 +117,7 @@ private:
         if (ec == resource_unavailable_try_again) {
             if (clock::now() < no_longer_than_)
                 return wait(step::room, pause);
-            ec = error_code{ETOOMANYREFS, boost::system::system_category()};
+            ec = asked_ ? error_code{ETOOMANYREFS, boost::system::system_category()} : errc::spawner_silent;
         }
         if (!ec) {
             sent_ += some.size();
@@ -124,8 +139,14 @@ private:
         error_code ec;
         spawner_wire::answer said;
         auto const got = os::receive_message(socket_, std::as_writable_bytes(std::span{&said, 1}), came_, MSG_DONTWAIT, ec);
-        if (ec == resource_unavailable_try_again && clock::now() < until_)
+        if (ec == resource_unavailable_try_again)
+            return clock::now() < until_ ? void() : finish(errc::spawner_silent);
+        if (!ec && !got.end && got.size == sizeof said && said.start != number_) { // of one that was given up
+            if (!came_.empty())
+                strays_.push_back(std::move(came_.front()));
+            came_.clear();
             return;
+        }
         if (!ec && got.cut) {
             without_pidfd_ = os::process_id{said.pid};
             ask_to_kill(socket_, without_pidfd_, SIGKILL, ec);
@@ -170,13 +191,14 @@ private:
         until_ = clock::now() + time;
     }
 
-    /// It has ended, or it hangs: what it says later would be taken for the answer to something else.
+    /// It has ended, or makes no sense.
     void helper_gone() { finish(errc::spawner_gone); }
 
     void finish(error_code how) noexcept { result_ = how; }
 
     os::borrowed_fd socket_;
     bool siblings_;
+    std::uint32_t number_;
     std::string request_;
     std::vector<os::borrowed_fd> fds_;
     std::vector<os::owned_fd> came_;
@@ -188,6 +210,7 @@ private:
     clock::time_point no_longer_than_ = clock::now() + trying;
     os::process_id without_pidfd_ = os::process_id::none;
     process child_;
+    std::vector<os::owned_fd> strays_;
     std::optional<error_code> result_;
 };
 

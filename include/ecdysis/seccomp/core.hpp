@@ -76,7 +76,7 @@ inline constexpr auto upgrader_calls = declare(
         calls("geteuid", "whose file it is"),
         calls("pidfd_open", "the parent's end is seen on it", is(1, 0)),
         calls("prlimit64", "how many descriptors a child could have", is(1, RLIMIT_NOFILE), has(2, ~std::uint64_t{0}, 0)),
-        calls("statx", "Boost.Process looks for the program in PATH"),
+        calls("statx", "Boost.Process looks for the program in PATH; whether the directory of the start is there still"),
         calls("access", "Boost.Process looks for the program in PATH").only_on(architecture::x86_64),
         calls("faccessat", "Boost.Process looks for the program in PATH").only_on(architecture::aarch64),
         calls("getcwd", "a relative path is made absolute"),

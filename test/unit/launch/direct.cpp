@@ -12,6 +12,7 @@
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -621,6 +622,23 @@ BOOST_AUTO_TEST_CASE(kills_and_reaps)
     auto const again = policy.reap(begun.child, ec); // which the kernel remembers since Linux 6.15
     BOOST_TEST((again.how == os::exit_status::kind::unknown || again.value == SIGKILL));
     BOOST_TEST(!ec);
+}
+
+BOOST_AUTO_TEST_CASE(starts_in_root_where_the_directory_must_not_be_entered)
+{
+    temporary_directory const where;
+    auto const cwd = directory(where.path.c_str());
+    auto const out = file("out");
+    BOOST_TEST(apart([&] {
+        if (::geteuid() != 0 ? ::chmod(where.path.c_str(), 0) != 0 : ::setresuid(65534, 65534, 65534) != 0)
+            return 1;
+        std::array<os::borrowed_fd, 1> const inherited{out};
+        auto const begun = start({.program = shell, .arguments = {"./sh", "-c", "echo $0 $(pwd) >&3"}, .environment = {"PATH=/usr/bin:/bin"}, .directory = cwd, .inherited = inherited, .blocked = {}});
+        if (begun.ec || !ended(begun.child) || status_of(begun.child).value != 0)
+            return 2;
+        return begun.child.starts_in_root() && !begun.child.exec_error() && content(out) == "/bin/sh /\n" ? 0 : 3;
+    }) == 0);
+    ::chmod(where.path.c_str(), 0700);
 }
 
 BOOST_AUTO_TEST_CASE(starts_in_a_directory_that_was_deleted)
