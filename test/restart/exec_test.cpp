@@ -82,6 +82,7 @@ RESTART_TEST_(a_stop_while_the_child_is_in_exec, exec_gate::is_possible)
 {
     service one{built, {.probed = probing{}}};
     in_exec upgrade{one};
+    one.wait_for("launched");
     one.stop();
     BOOST_TEST(upgrade.answer() == "failed phase=handing-over reason=\"stopped\"");
 }
