@@ -184,7 +184,7 @@ private:
     };
 
     /// The function of clone(2). Returns only where exec or what comes before it failed.
-    [[gnu::no_sanitize_address, gnu::no_sanitize_thread, gnu::no_stack_protector]]
+    __attribute__((no_sanitize_address, no_sanitize_thread, no_stack_protector))
     static int take(void* given) noexcept
     {
         auto const& p = *static_cast<plan const*>(given);
@@ -202,7 +202,7 @@ private:
 
     // By system call also because glibc keeps two signals to itself (32 and 33), and would leave their handlers where they are.
     // SIGSYS first: a filter that forbids one of these calls raises it, and a handler of the host's must not run here.
-    [[gnu::no_sanitize_address, gnu::no_sanitize_thread, gnu::no_stack_protector]]
+    __attribute__((no_sanitize_address, no_sanitize_thread, no_stack_protector))
     static long reset_signals(plan const& p) noexcept
     {
         long failed = reset(p, SIGSYS);
@@ -213,14 +213,14 @@ private:
                            : os::raw_call(SYS_rt_sigprocmask, SIG_SETMASK, address(&p.blocked), 0, sizeof p.blocked);
     }
 
-    [[gnu::no_sanitize_address, gnu::no_sanitize_thread, gnu::no_stack_protector]]
+    __attribute__((no_sanitize_address, no_sanitize_thread, no_stack_protector))
     static long reset(plan const& p, int signal) noexcept
     {
         auto const& to = (p.ignored >> (signal - 1) & 1U) != 0 ? p.ignore : p.by_default;
         return os::raw_call(SYS_rt_sigaction, signal, address(to), 0, sizeof p.blocked);
     }
 
-    [[gnu::no_sanitize_address, gnu::no_sanitize_thread, gnu::no_stack_protector]]
+    __attribute__((no_sanitize_address, no_sanitize_thread, no_stack_protector))
     static long arrange_descriptors(plan const& p) noexcept
     {
         long failed = 0;
@@ -239,7 +239,7 @@ private:
     }
 
     /// Of a file system that does not answer, too: so when nothing is open any more that the service may close meanwhile.
-    [[gnu::no_sanitize_address, gnu::no_sanitize_thread, gnu::no_stack_protector]]
+    __attribute__((no_sanitize_address, no_sanitize_thread, no_stack_protector))
     static long enter_directory(plan const& p) noexcept
     {
         long const failed = os::raw_call(SYS_fchdir, p.directory);
@@ -250,7 +250,7 @@ private:
         return os::raw_call(SYS_chdir, address("/"));
     }
 
-    [[gnu::no_sanitize_address, gnu::no_sanitize_thread, gnu::no_stack_protector]]
+    __attribute__((no_sanitize_address, no_sanitize_thread, no_stack_protector))
     static long open_null(int number) noexcept
     {
         os::raw_call(SYS_close, number); // so that it is the lowest free one, or a lower one is, which is opened by itself
@@ -262,7 +262,7 @@ private:
         return moved;
     }
 
-    [[gnu::no_sanitize_address, gnu::no_sanitize_thread, gnu::no_stack_protector]]
+    __attribute__((no_sanitize_address, no_sanitize_thread, no_stack_protector))
     static long address(void const* of) noexcept
     {
         return reinterpret_cast<long>(of);

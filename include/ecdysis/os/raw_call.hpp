@@ -17,8 +17,9 @@ inline constexpr bool raw_calls_leave_errno = false;
 #endif
 
 /// A system call for a process that runs in the memory of another: what it gives, or an error as a negative number. errno
-/// and all else that belongs to a thread is that of the thread which runs on meanwhile.
-[[gnu::no_sanitize_address, gnu::no_sanitize_thread, gnu::no_stack_protector]]
+/// and all else that belongs to a thread is that of the thread which runs on meanwhile. `__attribute__` here and where it is used:
+/// no form of these in brackets is known to both gcc 12 and clang 14.
+__attribute__((no_sanitize_address, no_sanitize_thread, no_stack_protector))
 inline long raw_call(long number, long a, long b = 0, long c = 0, long d = 0) noexcept
 {
 #if defined(__x86_64__) && defined(__LP64__)
