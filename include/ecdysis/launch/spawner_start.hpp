@@ -126,8 +126,10 @@ private:
         }
         if (!asked_ && there) // nothing was said
             return finish(ec);
-        if (withdrawn_ || !there)
+        if (!there)
             return helper_gone();
+        if (withdrawn_)
+            return finish(errc::spawner_silent);
         withdrawn_ = ec;
         no_longer_than_ = clock::now() + trying;
         send_next();
