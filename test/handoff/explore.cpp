@@ -555,7 +555,7 @@ BOOST_AUTO_TEST_CASE(a_parent_that_errs_is_found)
                    auto const list = p.on(e);
                    return hit ? all_but(action::arm_kill, list) : list;
                })) == "a timer runs where the parent waits for the child");
-    BOOST_TEST(broken_rule(without<parent>(action::give_up_launch)) == "a parent that serves on has no child");
+    BOOST_TEST(broken_rule(without<parent>(action::give_up_launch)) == "a child is watched until it is reaped");
     // A child that hangs after its commit is left alone.
     BOOST_TEST(broken_rule(answering<parent>(state::committed, event::deadline, {action::report_manager_late})) ==
                "a timer runs where the parent waits for the child");

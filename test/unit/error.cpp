@@ -26,7 +26,7 @@ BOOST_AUTO_TEST_CASE(every_value_has_words_of_its_own)
         }
     }
     BOOST_TEST(ecdysis::category().message(0) == "unknown error");
-    BOOST_TEST(ecdysis::category().message(static_cast<int>(errc::manager_timeout) + 1) == "unknown error");
+    BOOST_TEST(ecdysis::category().message(static_cast<int>(errc::spawner_silent) + 1) == "unknown error");
     BOOST_TEST(ecdysis::category().name() == "ecdysis");
 }
 

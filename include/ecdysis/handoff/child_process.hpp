@@ -62,10 +62,10 @@ public:
 
     void kill()
     {
-        if (looks_ == 0) // else it has ended, and waits for whoever reaps it
-            was_killed_ = true;
         error_code ec;
         launch_.kill(child_, SIGKILL, ec);
+        if (looks_ == 0 && !ec) // else it has ended, and waits for whoever reaps it
+            was_killed_ = true;
         if (ec)
             warn_("end the child, " + name() + ": " + ec.message());
     }

@@ -60,10 +60,11 @@ public:
                 into.inherited = std::move(offer.inherited);
                 return launch(into, offer.text);
             }
-        } catch (error const& e) {
-            return fail(e.code(), e.what());
         } catch (std::exception const& e) {
-            return fail(errc::child_failed, what + ": " + e.what());
+            if (!done_) // of who was told
+                throw;
+            auto const* const ours = dynamic_cast<error const*>(&e);
+            return ours != nullptr ? fail(ours->code(), e.what()) : fail(errc::child_failed, what + ": " + e.what());
         }
         fail(ec, what + ": " + ec.message());
     }
@@ -71,8 +72,7 @@ public:
     /// `done` is not called any more, and no child is left.
     void give_up() noexcept
     {
-        readable_ = {};
-        due_ = {};
+        stop_waiting();
         done_ = {};
         generation_.policies.launch.give_up();
     }
@@ -113,6 +113,7 @@ private:
 
     void await()
     {
+        stop_waiting();
         auto next = generation_.policies.launch.awaits();
         if (!next)
             return;
@@ -127,18 +128,26 @@ private:
 
     void go_on()
     {
-        readable_ = {}; // first, for the policy may close what is watched
-        due_ = {};
+        stop_waiting(); // first, for the policy may close what is watched
         try {
             generation_.policies.launch.go_on();
             await();
         } catch (std::exception const& e) {
+            if (!done_) // of who was told
+                throw;
             fail(errc::child_failed, "start " + program_.path() + ": " + e.what());
         }
     }
 
+    void stop_waiting() noexcept
+    {
+        readable_ = {};
+        due_ = {};
+    }
+
     void fail(error_code ec, std::string reason)
     {
+        stop_waiting();
         generation_.policies.launch.give_up();
         tell(ec, {}, std::move(reason));
     }

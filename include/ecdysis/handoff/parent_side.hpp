@@ -187,7 +187,7 @@ private:
         case action::kill:
             attempt_->blame_words();
             return attempt_->child->kill();
-        case action::give_up_launch: return steps_.give_up_launch();
+        case action::give_up_launch: return steps_.end_child(*attempt_);
         case action::leave_alone:
             generation_.warn("the child, " + attempt_->child->name() + ", was killed, and is not waited for any longer");
             attempt_->link.reset();

@@ -62,9 +62,6 @@ public:
         });
     }
 
-    /// Neither `started` nor a failure is told any more.
-    void give_up_launch() noexcept { start_.give_up(); }
-
     /// One frame of what is handed over.
     void send_next(attempt& now)
     {
@@ -197,10 +194,10 @@ public:
         now.child_was_reaped = true;
     }
 
-    /// In line, for an end of our own.
+    /// A launch is given up: neither that it started nor that it failed is told any more. A child is ended in line.
     void end_child(attempt& now)
     {
-        give_up_launch();
+        start_.give_up();
         if (!now.child || !*now.child)
             return;
         now.child->kill_and_reap();

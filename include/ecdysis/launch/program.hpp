@@ -199,7 +199,7 @@ private:
     {
         error_code ec;
         auto const found = look_at(directory_, "", ec);
-        return !ec && found.stx_nlink != 0 && identity_of_root() == root_at_start_;
+        return (ec || found.stx_nlink != 0) && identity_of_root() == root_at_start_; // an error is the child's to find
     }
 
     /// What is known without asking a server for it.

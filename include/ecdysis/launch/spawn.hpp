@@ -193,6 +193,9 @@ private:
             failed = arrange_descriptors(p);
         if (failed >= 0)
             failed = enter_directory(p);
+        // Late: before Linux 5.16 a signal that dumps core ends all who share the memory (fs/coredump.c), so the service, too.
+        if (failed >= 0)
+            failed = os::raw_call(SYS_rt_sigprocmask, SIG_SETMASK, address(&p.blocked), 0, sizeof p.blocked);
         if (failed >= 0)
             failed = os::raw_call(SYS_execve, address(p.program), address(p.argv), address(p.envp));
         *p.error = static_cast<int>(-failed);
@@ -209,8 +212,7 @@ private:
         for (int signal = 1; failed == 0 && signal <= os::signal_set::last; ++signal)
             if (signal != SIGKILL && signal != SIGSTOP && signal != SIGSYS)
                 failed = reset(p, signal);
-        return failed != 0 ? failed
-                           : os::raw_call(SYS_rt_sigprocmask, SIG_SETMASK, address(&p.blocked), 0, sizeof p.blocked);
+        return failed;
     }
 
     __attribute__((no_sanitize_address, no_sanitize_thread, no_stack_protector))
@@ -238,7 +240,8 @@ private:
         return failed;
     }
 
-    /// Of a file system that does not answer, too: so when nothing is open any more that the service may close meanwhile.
+    /// It may be of a file system that does not answer: so last, when nothing is open any more that the service may close
+    /// meanwhile. (To close may wait, too: for what was written to a file on such a one. Then it has copies of the rest.)
     __attribute__((no_sanitize_address, no_sanitize_thread, no_stack_protector))
     static long enter_directory(plan const& p) noexcept
     {
@@ -246,7 +249,8 @@ private:
         if (failed != -EACCES && failed != -ENOENT && failed != -ESTALE)
             return failed;
         *p.error = process::in_root;
-        p.argv[0] = const_cast<char*>(p.program); // a relative one would mean nothing there
+        if (p.argv[0] != nullptr)
+            p.argv[0] = const_cast<char*>(p.program); // a relative one would mean nothing there
         return os::raw_call(SYS_chdir, address("/"));
     }
 

@@ -300,6 +300,7 @@ private:
         asked.descriptors = static_cast<std::uint32_t>(fds.size());
         asked.start = ++starts_;
         reap_given_up();
+        reap_helper_within(std::chrono::milliseconds{0});
         now_.emplace(socket_, siblings_, asked, text, std::move(fds));
         exec_errno_ = {exec_errors_, &exec_errors_[asked.start % spawner_wire::exec_errors]};
     }
@@ -308,8 +309,8 @@ private:
     {
         error_code ec;
         bool const is_over = now_->go_on(ec);
-        for (auto& one : now_->take_strays())
-            given_up_.push_back(std::move(one));
+        now_->move_strays(given_up_);
+        reap_given_up();
         if (!is_over)
             return;
         auto child = now_->take_child();
@@ -319,19 +320,23 @@ private:
         if (ec == errc::spawner_silent)
             give_up();
         now_.reset();
-        if (ec == errc::spawner_gone) {
+        if (ec == errc::spawner_gone)
             socket_.reset();
-            reap_helper_within(std::chrono::milliseconds{0});
-        }
+        else if (ec == errc::spawner_silent && !socket_) // it could not be told so
+            ec = errc::spawner_gone;
+        reap_helper_within(std::chrono::milliseconds{0});
         done(ec, std::move(child));
     }
 
     void reap_given_up() noexcept
     {
-        std::erase_if(given_up_, [](auto const& one) {
+        std::erase_if(given_up_, [this](auto const& one) {
             error_code ec;
-            (void)os::reap(one, ec);
-            return ec != boost::system::errc::resource_unavailable_try_again;
+            if (one.pidfd) {
+                (void)os::reap(one.pidfd, ec);
+                return ec != boost::system::errc::resource_unavailable_try_again;
+            }
+            return siblings_ || !spawner_start::is_there(one.pid);
         });
     }
 
@@ -359,7 +364,7 @@ private:
     bool siblings_;
     std::shared_ptr<int volatile[]> exec_errors_; ///< the helper has it, too
     std::uint32_t starts_ = 0;
-    std::vector<os::owned_fd> given_up_; ///< children to be reaped
+    std::vector<process> given_up_; ///< children to be reaped
     std::optional<spawner_start> now_; ///< what is under way, and who hears how it went
     std::shared_ptr<int volatile const> exec_errno_;
     std::function<void(error_code, process)> done_;

@@ -25,6 +25,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <chrono>
 #include <climits>
 #include <cstddef>
@@ -162,17 +163,27 @@ private:
             asked.environment.push_back(std::string{handoff::variable::name} + "=" + std::string{text.substr(0, text.find('\0'))});
         children_.reserve(children_.size() + 1); // so that none is lost
         auto child = launch::spawn(std::move(asked), ec, {exec_errors_, &exec_errors_[what.start % spawner_wire::exec_errors]});
-        for (int number = 0; number != 3; ++number)
-            open_null(number);
-        received.clear();
-        auto const is_there = answer(ec, what.start, &child);
-        if (!is_there && child.pidfd) { // nobody knows of it
-            error_code nobody;
-            os::send_signal(child.pidfd, SIGKILL, nobody);
-        }
+        bool const is_there = tell_of(child, ec, what.start);
         if (child.pidfd)
             children_.push_back({std::move(child), what.start});
+        // Only now, for to close a file may wait, where it is on a file system that does not answer.
+        for (int number = 0; number != 3; ++number)
+            open_null(number);
         return is_there;
+    }
+
+    /// Of the child, which is killed if the service cannot hear of it.
+    bool tell_of(process const& child, error_code why, std::uint32_t start) noexcept
+    {
+        error_code ec;
+        if (answer(why, start, child.pid, child.pidfd, ec))
+            return true;
+        error_code ignored;
+        if (child.pidfd)
+            os::send_signal(child.pidfd, SIGKILL, ignored);
+        // Its pidfd is one descriptor too many in flight, of this user's: the service can still reap it.
+        return ec == boost::system::errc::resource_unavailable_try_again &&
+               answer({ETOOMANYREFS, boost::system::system_category()}, start, child.pid, {}, ignored);
     }
 
     enum class came {
@@ -229,17 +240,17 @@ private:
         ::setrlimit(RLIMIT_NOFILE, &limit);
     }
 
-    bool answer(error_code why, std::uint32_t start, process const* started = nullptr) noexcept
+    bool answer(error_code why, std::uint32_t start) noexcept
+    {
+        error_code ignored;
+        return answer(why, start, os::process_id::none, {}, ignored);
+    }
+
+    bool answer(error_code why, std::uint32_t start, os::process_id pid, os::borrowed_fd pidfd, error_code& ec) noexcept
     {
         auto said = spawner_wire::answer_of(why, start);
-        std::array<os::borrowed_fd, 1> pidfd;
-        bool const has_pidfd = started != nullptr && started->pidfd;
-        if (has_pidfd) {
-            said.pid = os::number(started->pid);
-            pidfd[0] = started->pidfd;
-        }
-        error_code ec;
-        os::send_message(socket_, std::as_bytes(std::span{&said, 1}), std::span{pidfd}.first(has_pidfd ? 1 : 0), 0, ec);
+        said.pid = os::number(pid);
+        os::send_message(socket_, std::as_bytes(std::span{&said, 1}), std::span{&pidfd, pidfd ? 1U : 0U}, 0, ec);
         return !ec;
     }
 

@@ -21,6 +21,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <iterator>
 #include <optional>
 #include <span>
 #include <string>
@@ -64,8 +65,12 @@ public:
     }
 
     [[nodiscard]] process take_child() noexcept { return std::move(child_); }
-    /// The pidfds of children of earlier starts, that were given up: killed, and to be reaped.
-    [[nodiscard]] std::vector<os::owned_fd> take_strays() noexcept { return std::exchange(strays_, {}); }
+    /// Adds the children of earlier starts, that were given up: killed, and to be reaped.
+    void move_strays(std::vector<process>& to)
+    {
+        std::ranges::move(strays_, std::back_inserter(to));
+        strays_.clear();
+    }
 
     /// What comes of it later is another start's to ignore. Errors: as of `ask_to_kill`.
     void give_up(error_code& ec) const noexcept
@@ -78,6 +83,15 @@ public:
     static void ask_to_kill(os::borrowed_fd socket, os::process_id pid, int signal, error_code& ec) noexcept
     {
         tell(socket, {.what = spawner_wire::verb::kill, .signal = signal, .pid = os::number(pid)}, ec);
+    }
+
+    /// A child of ours that has not ended; one that has is reaped.
+    [[nodiscard]] static bool is_there(os::process_id pid) noexcept
+    {
+        ::siginfo_t info{};
+        error_code ec;
+        os::call(ec, [&] { return ::waitid(P_PID, static_cast<::id_t>(os::number(pid)), &info, WEXITED | WNOHANG); });
+        return !ec && info.si_pid == 0;
     }
 
 private:
@@ -144,13 +158,14 @@ private:
         if (ec == resource_unavailable_try_again)
             return clock::now() < until_ ? void() : finish(errc::spawner_silent);
         if (!ec && !got.end && got.size == sizeof said && said.start != number_) { // of one that was given up
-            if (!came_.empty())
-                strays_.push_back(std::move(came_.front()));
+            if (said.pid > 0 && strays_.size() != strays_.capacity())
+                strays_.push_back({.pid = os::process_id{said.pid}, .pidfd = came_.empty() ? os::owned_fd{} : std::move(came_.front())});
             came_.clear();
             return;
         }
-        if (!ec && got.cut) {
+        if (!ec && (got.cut || (!got.end && got.size == sizeof said && said.pid > 0 && came_.empty()))) {
             without_pidfd_ = os::process_id{said.pid};
+            why_without_pidfd_ = got.cut ? make_error_code(too_many_files_open) : spawner_wire::error_of(said);
             ask_to_kill(socket_, without_pidfd_, SIGKILL, ec);
             no_longer_than_ = clock::now() + trying;
             return reap_without_pidfd();
@@ -166,7 +181,7 @@ private:
             no_longer_than_ = clock::now() + trying;
             return send_next();
         }
-        if (came_.empty())
+        if (came_.empty()) // no child either
             return helper_gone();
         child_ = {.pid = os::process_id{said.pid}, .pidfd = std::move(came_.front())};
         finish({});
@@ -175,16 +190,10 @@ private:
     /// It must not be left behind.
     void reap_without_pidfd()
     {
-        ::siginfo_t info{};
-        error_code ec;
-        if (!siblings_ && without_pidfd_ > os::process_id{0})
-            os::call(ec, [&] {
-                return ::waitid(P_PID, static_cast<::id_t>(os::number(without_pidfd_)), &info, WEXITED | WNOHANG);
-            });
-        bool const is_there = !siblings_ && !ec && info.si_pid == 0;
-        if (is_there && clock::now() < no_longer_than_)
+        bool const waits = !siblings_ && without_pidfd_ > os::process_id{0} && is_there(without_pidfd_);
+        if (waits && clock::now() < no_longer_than_)
             return wait(step::end, pause);
-        finish(make_error_code(boost::system::errc::too_many_files_open));
+        finish(why_without_pidfd_);
     }
 
     void wait(step where, clock::duration time) noexcept
@@ -211,8 +220,9 @@ private:
     clock::time_point until_{};
     clock::time_point no_longer_than_ = clock::now() + trying;
     os::process_id without_pidfd_ = os::process_id::none;
+    error_code why_without_pidfd_{};
     process child_;
-    std::vector<os::owned_fd> strays_;
+    std::vector<process> strays_;
     std::optional<error_code> result_;
 };
 

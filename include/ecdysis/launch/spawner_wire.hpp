@@ -38,7 +38,8 @@ struct request
 /// The helper and its children write there, and believe nothing of it.
 inline constexpr std::size_t exec_errors = 1024;
 
-/// To each message of a spawn. With `pid` comes its pidfd: the process is there, and its program not yet.
+/// To each message of a spawn. With `pid` comes its pidfd: the process is there, and its program not yet. With an error too, and
+/// without a pidfd: it is killed, and to be reaped.
 struct answer
 {
     std::uint32_t start = 0; ///< an answer to one that was given up may come late
