@@ -59,7 +59,8 @@ inline constexpr std::array spawn_calls{
     seccomp::calls("rt_sigprocmask", "no handler runs before exec, and what is blocked then"),
     seccomp::calls("rt_sigaction", "no handler is inherited"),
     seccomp::calls("fchdir", "its working directory"),
-    seccomp::calls("chdir", "its working directory, where that of the start must not be entered any more"),
+    seccomp::calls("chdir", "its working directory, where that of the start must not be entered any more")
+        .untested_because("the suite's services may enter theirs; unit/launch/direct has one that may not"),
     seccomp::calls("fcntl", "which of 0 to 2 are open", seccomp::is(1, F_GETFD)),
     seccomp::calls("fcntl", "what is in its place already, and what is not inherited", seccomp::is(1, F_SETFD)),
     seccomp::calls("dup3", "its descriptors, each at its number", seccomp::is(2, 0)),
