@@ -266,6 +266,9 @@ private:
 
     void prepare(request const& what, error_code& ec)
     {
+        reap_given_up();
+        if (!socket_) // it may have closed its end before it had ended
+            reap_helper_within(std::chrono::milliseconds{0});
         os::check_descriptor_limit(what.inherited.size(), ec);
         if (!ec && !socket_)
             ec = errc::spawner_gone;
@@ -299,8 +302,6 @@ private:
         asked.descriptor_limit = limit.rlim_cur;
         asked.descriptors = static_cast<std::uint32_t>(fds.size());
         asked.start = ++starts_;
-        reap_given_up();
-        reap_helper_within(std::chrono::milliseconds{0});
         now_.emplace(socket_, siblings_, asked, text, std::move(fds));
         exec_errno_ = {exec_errors_, &exec_errors_[asked.start % spawner_wire::exec_errors]};
     }
@@ -324,7 +325,8 @@ private:
             socket_.reset();
         else if (ec == errc::spawner_silent && !socket_) // it could not be told so
             ec = errc::spawner_gone;
-        reap_helper_within(std::chrono::milliseconds{0});
+        if (!socket_)
+            reap_helper_within(std::chrono::milliseconds{0});
         done(ec, std::move(child));
     }
 
